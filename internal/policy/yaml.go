@@ -1,0 +1,272 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+const (
+	maxBytes    = 256 << 10 // of one file
+	maxLine     = 20_000    // bytes; a long hostlist fits
+	maxDepth    = 64        // of brackets; the schema needs 3
+	maxProblems = 50        // reported at once
+)
+
+// reader walks a YAML tree against the schema and collects every problem with
+// its line, instead of stopping at the first as decoding into a struct does.
+type reader struct {
+	problems []problem
+	lines    map[string]int // by path: "nodearrays[1].maxNodes"
+}
+
+type problem struct {
+	line int
+	err  error
+}
+
+// field is one key of a mapping. read is called at most once.
+type field struct {
+	key      string
+	optional bool
+	read     func(path string, n ast.Node)
+}
+
+// parseYAML gives the root of the only document in data.
+func parseYAML(data []byte) (ast.Node, error) {
+	if len(data) > maxBytes {
+		return nil, fmt.Errorf("file is too large (got %d bytes, want at most %d)", len(data), maxBytes)
+	}
+	if line := tooDeep(data); line > 0 {
+		return nil, fmt.Errorf("line %d: is too long, or its brackets are nested too deep", line)
+	}
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		return nil, yamlError(err)
+	}
+	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
+		return nil, fmt.Errorf("file holds no policy, or several YAML documents (want exactly one)")
+	}
+	return file.Docs[0].Body, nil
+}
+
+// tooDeep finds the line where flow collections nest beyond maxDepth or that is
+// too long to hold a sane number of "- " markers. The parser recurses for each
+// level, so the bounds have to hold before it runs.
+func tooDeep(data []byte) int {
+	depth := 0
+	for i, text := range bytes.Split(data, []byte("\n")) {
+		if len(text) > maxLine {
+			return i + 1
+		}
+		code, _, _ := bytes.Cut(append([]byte(" "), text...), []byte(" #"))
+		for _, b := range code {
+			switch b {
+			case '[', '{':
+				depth++
+			case ']', '}':
+				depth = max(depth-1, 0)
+			}
+			if depth > maxDepth {
+				return i + 1
+			}
+		}
+	}
+	return 0
+}
+
+// yamlError turns the parser's "[line:column] text" plus drawing into one line.
+func yamlError(err error) error {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	position, text, found := strings.Cut(strings.TrimPrefix(first, "["), "] ")
+	line, _, _ := strings.Cut(position, ":")
+	if !found || line == "" {
+		return errors.New(first)
+	}
+	return fmt.Errorf("line %s: %s", line, text)
+}
+
+// add notes a problem of the value at path.
+func (r *reader) add(line int, path, format string, args ...any) {
+	err := fmt.Errorf(format, args...)
+	if path != "" {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	r.problems = append(r.problems, problem{line: line, err: err})
+}
+
+// at notes a problem of a path that was read before.
+func (r *reader) at(path, format string, args ...any) {
+	r.add(r.lines[path], path, format, args...)
+}
+
+// err joins the problems in the order of their lines.
+func (r *reader) err() error {
+	slices.SortStableFunc(r.problems, func(a, b problem) int { return a.line - b.line })
+	var errs []error
+	for i, p := range r.problems {
+		if i == maxProblems {
+			errs = append(errs, fmt.Errorf("and %d more problems", len(r.problems)-i))
+			break
+		}
+		errs = append(errs, fmt.Errorf("line %d: %w", p.line, p.err))
+	}
+	return errors.Join(errs...)
+}
+
+// mapping reads a mapping strictly: every key known, none twice, none missing.
+func (r *reader) mapping(path string, n ast.Node, fields []field) {
+	var entries []*ast.MappingValueNode
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		entries = n.Values
+	case *ast.MappingValueNode:
+		entries = []*ast.MappingValueNode{n}
+	default:
+		r.add(line(n), path, "is not a mapping (got %s)", kind(n))
+		return
+	}
+	seen := map[string]bool{}
+	for _, entry := range entries {
+		key := entry.Key.GetToken().Value
+		child := strings.TrimPrefix(path+"."+key, ".")
+		i := slices.IndexFunc(fields, func(f field) bool { return f.key == key })
+		switch {
+		case i < 0:
+			r.add(line(entry.Key), path, "unknown key %s (want one of %s)", show(key), keys(fields))
+		case seen[key]:
+			r.add(line(entry.Key), child, "is given twice (the first is on line %d)", r.lines[child])
+		default:
+			seen[key] = true
+			r.lines[child] = line(entry.Key)
+			fields[i].read(child, entry.Value)
+		}
+	}
+	for _, f := range fields {
+		if !seen[f.key] && !f.optional {
+			r.add(line(n), strings.TrimPrefix(path+"."+f.key, "."), "is missing")
+		}
+	}
+}
+
+// sequence calls read for each element of a list of 1 to limit elements.
+func (r *reader) sequence(path string, n ast.Node, limit int, read func(path string, n ast.Node)) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		r.add(line(n), path, "is not a list (got %s)", kind(n))
+		return
+	}
+	if len(seq.Values) == 0 || len(seq.Values) > limit {
+		r.add(line(n), path, "has a wrong number of elements (got %d, want 1 to %d)", len(seq.Values), limit)
+		return
+	}
+	for i, element := range seq.Values {
+		child := fmt.Sprintf("%s[%d]", path, i)
+		r.lines[child] = line(element)
+		read(child, element)
+	}
+}
+
+// scalar gives a plain value's text as it is written.
+func (r *reader) scalar(path string, n ast.Node) (string, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n.GetToken().Value, true
+	}
+	r.add(line(n), path, "is not a plain value (got %s)", kind(n))
+	return "", false
+}
+
+// pattern is a form that a text must have, and its description for people.
+type pattern struct {
+	re   *regexp.Regexp
+	want string
+}
+
+// text reads a value that matches p.
+func (r *reader) text(into *string, p pattern) func(string, ast.Node) {
+	return func(path string, n ast.Node) {
+		value, ok := r.scalar(path, n)
+		if !ok {
+			return
+		}
+		if !p.re.MatchString(value) {
+			r.add(line(n), path, "is not well-formed (got %s, want %s)", show(value), p.want)
+			return
+		}
+		*into = value
+	}
+}
+
+// duration reads a Go duration such as 90s or 15m.
+func (r *reader) duration(into *time.Duration, least, most time.Duration) func(string, ast.Node) {
+	return func(path string, n ast.Node) {
+		value, ok := r.scalar(path, n)
+		if !ok {
+			return
+		}
+		d, err := time.ParseDuration(value)
+		if err != nil || d < least || d > most {
+			r.add(line(n), path, "is not a duration in range (got %s, want %s to %s)", show(value), least, most)
+			return
+		}
+		*into = d
+	}
+}
+
+// count reads a whole number of at least 1.
+func (r *reader) count(into *int) func(string, ast.Node) {
+	return func(path string, n ast.Node) {
+		value, ok := r.scalar(path, n)
+		if !ok {
+			return
+		}
+		i, err := strconv.Atoi(value)
+		if err != nil || i < 1 {
+			r.add(line(n), path, "is not a count (got %s, want a whole number, at least 1)", show(value))
+			return
+		}
+		*into = i
+	}
+}
+
+func keys(fields []field) string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.key
+	}
+	return strings.Join(names, ", ")
+}
+
+// show quotes hostile text for an error message, at most 80 bytes of it.
+func show(s string) string {
+	const most = 80
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strconv.Quote(s)
+}
+
+func line(n ast.Node) int {
+	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
+		return 0
+	}
+	return n.GetToken().Position.Line
+}
+
+func kind(n ast.Node) string {
+	if n == nil {
+		return "nothing"
+	}
+	return strings.ToLower(n.Type().String())
+}
