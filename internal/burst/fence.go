@@ -1,0 +1,214 @@
+package burst
+
+import (
+	"slices"
+)
+
+// create asks for the nodes that Slurm is powering up, whole jobs only, as far
+// as limit and availability go.
+func (a *arrayDecision) create() {
+	if len(a.candidates) == 0 {
+		return
+	}
+	if a.decision.facts.Paused {
+		for _, n := range a.candidates {
+			a.hold(n.Name, because(ReasonPaused, "an admin paused bursting"))
+		}
+		return
+	}
+	if a.closed() {
+		why := because(ReasonClosed, "the nodearray rests after a failure")
+		for _, n := range a.candidates {
+			a.abortOr(n, why)
+		}
+		return
+	}
+	existing := 0
+	for _, n := range a.nodes {
+		if n.Supply.present() || n.Slurm.joined() {
+			existing++
+		}
+	}
+	room := a.policy.MaxNodes - existing
+	groups := byJob(a.candidates)
+	fits := slices.ContainsFunc(groups, func(g []Node) bool { return len(g) <= room })
+	if fits && !a.facts.Available.Known {
+		a.awaitStatus()
+		return
+	}
+	a.createWithin(groups, room, existing)
+}
+
+// awaitStatus holds the candidates until CycleCloud's limits are known.
+func (a *arrayDecision) awaitStatus() {
+	for _, n := range a.candidates {
+		if a.decision.facts.CycleCloudFailed {
+			a.hold(n.Name, because(ReasonCycleCloudFailed, "CycleCloud does not answer"))
+			a.reached(Retry, a.now.Add(retryCycleCloud))
+		} else {
+			a.hold(n.Name, because(ReasonAskCycleCloud, "CycleCloud has to be asked for its limits first"))
+			a.plan.Status = true
+		}
+	}
+}
+
+func (a *arrayDecision) createWithin(groups [][]Node, room, existing int) {
+	available := room
+	if a.facts.Available.Known {
+		available = min(room, a.facts.Available.Count, a.facts.Available.MaxCount-existing)
+	}
+	c := Create{Nodearray: a.policy.Name, MachineType: a.policy.MachineType, PlacementGroup: a.policy.PlacementGroup}
+	short := false
+	for _, group := range groups {
+		switch {
+		case len(group) <= available:
+			available -= len(group)
+			room -= len(group)
+			for _, n := range group {
+				c.Nodes = append(c.Nodes, n.Name)
+			}
+		case len(group) <= room:
+			short = true
+			for _, n := range group {
+				a.abortOr(n, because(ReasonAvailable, "CycleCloud can give %d more nodes now", max(available, 0)))
+			}
+		default:
+			why := because(ReasonMaxNodes, "the limit is %d nodes, %d exist or are asked for", a.policy.MaxNodes, a.policy.MaxNodes-room)
+			for _, n := range group {
+				a.overLimit(n, why)
+			}
+		}
+	}
+	if short {
+		a.close(a.now.Add(closeAfterShortage), because(ReasonAvailable, "CycleCloud's availableCount is %d", a.facts.Available.Count))
+	}
+	if len(c.Nodes) > 0 {
+		c.Reason = because(ReasonWanted, "Slurm is powering up %d nodes that CycleCloud lacks", len(c.Nodes))
+		a.plan.Creates = append(a.plan.Creates, c)
+	}
+}
+
+// overLimit handles a node that Slurm allocated before the fence stood.
+func (a *arrayDecision) overLimit(n Node, why Reason) {
+	if a.abortable(n) {
+		a.abort(n, why)
+		return
+	}
+	a.hold(n.Name, why)
+}
+
+// byJob groups nodes that jobs need together: a job runs on all of its nodes
+// or on none. Groups and nodes keep their order.
+func byJob(nodes []Node) [][]Node {
+	group := make([]int, len(nodes)) // union-find: the group's first node
+	var find func(int) int
+	find = func(i int) int {
+		if group[i] != i {
+			group[i] = find(group[i])
+		}
+		return group[i]
+	}
+	first := map[string]int{}
+	for i, n := range nodes {
+		group[i] = i
+		for _, job := range n.Jobs {
+			j, ok := first[job.ID]
+			if !ok {
+				first[job.ID] = i
+				continue
+			}
+			a, b := find(i), find(j)
+			group[max(a, b)] = min(a, b)
+		}
+	}
+	index := map[int]int{}
+	var groups [][]Node
+	for i, n := range nodes {
+		root := find(i)
+		g, ok := index[root]
+		if !ok {
+			g = len(groups)
+			index[root] = g
+			groups = append(groups, nil)
+		}
+		groups[g] = append(groups[g], n)
+	}
+	return groups
+}
+
+// fence keeps the powered-down nodes that Slurm may allocate within what the
+// limit still allows: Slurm cannot ask for a node that cannot be had.
+func (a *arrayDecision) fence() {
+	room := a.policy.MaxNodes
+	var usable, fenced []Node
+	for _, n := range a.nodes {
+		if n.Slurm.wanted() || n.Supply.present() || (n.Slurm == PoweringDown && n.Supply != Absent) {
+			room--
+			continue
+		}
+		switch n.Slurm {
+		case PoweredDown:
+			usable = append(usable, n)
+		case Fenced:
+			fenced = append(fenced, n)
+		case StuckPoweredDown, PoweringDown, SlurmUnknown, Undefined, Drained, Waking, PoweringUp, Idle, Busy, Reserved,
+			DrainedUp, Down, NotResponding, PowerDownPending, DownPoweredDown, DownPoweringUp, slurmStates:
+		}
+	}
+	why := because(ReasonFence, "%d of at most %d nodes are up or asked for", a.policy.MaxNodes-room, a.policy.MaxNodes)
+	switch {
+	case a.decision.facts.Paused:
+		room, why = 0, because(ReasonPaused, "an admin paused bursting")
+	case a.closed():
+		room, why = 0, because(ReasonClosed, "the nodearray rests after a failure")
+	}
+	room = a.fenceUsable(usable, max(room, 0), why)
+	a.unfence(fenced, room)
+}
+
+// fenceUsable fences the usable nodes beyond room, the last names first, and
+// gives back the room that is left.
+func (a *arrayDecision) fenceUsable(usable []Node, room int, why Reason) int {
+	for _, n := range usable {
+		cooling := a.cooling(n)
+		switch {
+		case n.Command.Kind == FenceNodes && !a.reached(Retry, n.Command.ExpiresAt):
+			// On its way; it takes no room.
+		case cooling && !a.blocked(n):
+			a.command(FenceNodes, n.Name, because(ReasonCooling, "a boot of the node was aborted less than %s ago", seconds(AbortCooldown)))
+		case !cooling && room > 0:
+			room--
+		case !cooling && !a.blocked(n):
+			a.command(FenceNodes, n.Name, why)
+		}
+	}
+	return room
+}
+
+// unfence gives nodes back while there is room, the first names first. Nodes
+// whose unfence is on its way take room before any other.
+func (a *arrayDecision) unfence(fenced []Node, room int) {
+	var rest []Node
+	for _, n := range fenced {
+		if n.Command.Kind == UnfenceNodes && !a.reached(Retry, n.Command.ExpiresAt) {
+			room--
+			continue
+		}
+		rest = append(rest, n)
+	}
+	for _, n := range rest {
+		if room <= 0 {
+			return
+		}
+		if a.cooling(n) || a.blocked(n) {
+			continue
+		}
+		room--
+		a.command(UnfenceNodes, n.Name, because(ReasonUnfence, "the limit of %d nodes has room again", a.policy.MaxNodes))
+	}
+}
+
+// cooling reports whether the name rests after an aborted boot.
+func (a *arrayDecision) cooling(n Node) bool {
+	return !n.AbortedAt.IsZero() && !a.reached(Retry, n.AbortedAt.Add(AbortCooldown))
+}

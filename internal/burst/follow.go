@@ -1,0 +1,274 @@
+package burst
+
+import "time"
+
+// move carries out what the table says about one node.
+func (a *arrayDecision) move(n Node) {
+	switch moves[n.Slurm][n.Supply] {
+	case moveRest:
+	case moveLook:
+		a.look(n)
+	case moveWake:
+		a.hold(n.Name, because(ReasonWaking, "Slurm has allocated the node and not called ResumeProgram yet"))
+	case moveCreate:
+		a.wantAbsent(n)
+	case moveBoot:
+		a.boot(n)
+	case moveBootFail:
+		a.bootFailed(n, because(ReasonBootFailed, "CycleCloud says that the node is %s", n.Supply))
+	case moveIdle:
+		a.idle(n)
+	case moveDown:
+		a.down(n)
+	case moveGone:
+		a.gone(n)
+	case moveMissing:
+		a.missing(n)
+	case moveRelease:
+		a.release(n)
+	case moveWaitGone:
+		a.waitGone(n)
+	case moveConfirm:
+		a.confirm(n)
+	case moveReopen:
+		a.reopen(n)
+	case moveRepair:
+		if !a.blocked(n) {
+			a.command(PowerDown, n.Name, because(ReasonRepair, "Slurm left the node %s, which only power_down repairs", n.Slurm))
+		}
+	case moveBusy, moveReserved, moveAdmin, moveSilent, moveDrain, moveUndefined, moveReport:
+		a.leave(n)
+	}
+}
+
+// leave says why a node is left alone.
+func (a *arrayDecision) leave(n Node) {
+	switch moves[n.Slurm][n.Supply] {
+	case moveBusy:
+		a.hold(n.Name, because(ReasonBusy, "jobs run on the node"))
+	case moveReserved:
+		a.hold(n.Name, because(ReasonReserved, "Slurm keeps the idle node for a planned job or a reservation"))
+	case moveAdmin:
+		a.hold(n.Name, because(ReasonDrainedByAdmin, "an admin drained the node"))
+	case moveSilent:
+		a.hold(n.Name, because(ReasonNotResponding, "the node does not respond and may run jobs"))
+	case moveDrain:
+		a.hold(n.Name, because(ReasonPoweringDown, "Slurm powers the node down when its jobs are done"))
+	case moveUndefined:
+		a.hold(n.Name, because(ReasonUndefined, "slurmctld does not know the node"))
+	case moveReport, moveRest, moveLook, moveWake, moveCreate, moveBoot, moveBootFail, moveIdle, moveMissing, moveGone,
+		moveDown, moveRelease, moveWaitGone, moveConfirm, moveReopen, moveRepair:
+		why := because(ReasonUnknownState, "no rule for Slurm %s with CycleCloud %s", n.Slurm, n.Supply)
+		a.hold(n.Name, why)
+		if !n.FailedAt.After(n.Since) {
+			a.fail(n, why)
+		}
+	}
+}
+
+// wantAbsent judges a node that Slurm powers up and CycleCloud lacks.
+func (a *arrayDecision) wantAbsent(n Node) {
+	if n.vanished() {
+		why := because(ReasonVanished, "the VM of the node disappeared while it booted")
+		a.fail(n, why)
+		a.close(a.now.Add(closeAfterRefusal), why)
+		a.abortOr(n, why)
+		return
+	}
+	if refused := n.RefusedAt.After(n.Since); refused {
+		why := because(ReasonCreateRefused, "CycleCloud did not give the node")
+		reopens := n.RefusedAt.Add(closeAfterRefusal)
+		a.close(reopens, why)
+		if !a.reached(Retry, reopens) {
+			a.abortOr(n, why)
+			return
+		}
+	}
+	a.candidates = append(a.candidates, n)
+}
+
+// boot watches a node on its way up.
+func (a *arrayDecision) boot(n Node) {
+	if n.oldGeneration() && n.Supply != Creating {
+		a.terminate(n, because(ReasonOldGeneration, "the VM was created for an earlier resume of the name and Slurm ignores it"))
+		return
+	}
+	if !n.CreatedAt.IsZero() && a.reached(BootDeadline, n.CreatedAt.Add(a.policy.BootDeadline)) && n.Supply != Creating {
+		a.bootFailed(n, because(ReasonBootDeadline, "the node did not join within %s", seconds(a.policy.BootDeadline)))
+		return
+	}
+	if a.reached(Retry, latest(n.CreatedAt, n.SeenAt).Add(bootLook)) {
+		a.look(n)
+		return
+	}
+	a.hold(n.Name, because(ReasonBooting, "the VM is on its way"))
+}
+
+// bootFailed gives the node up where that kills nobody's job, and otherwise
+// replaces its VM: Slurm waits until ResumeTimeout.
+func (a *arrayDecision) bootFailed(n Node, why Reason) {
+	if a.abortable(n) {
+		a.fail(n, why)
+		a.abort(n, why)
+		return
+	}
+	if n.Command.Kind == AbortBoot && a.blocked(n) {
+		return
+	}
+	if a.terminating(n) {
+		return
+	}
+	a.fail(n, why)
+	a.terminate(n, why)
+}
+
+// abortOr aborts the boot where that is allowed and otherwise holds.
+func (a *arrayDecision) abortOr(n Node, why Reason) {
+	if a.abortable(n) {
+		a.abort(n, why)
+		return
+	}
+	a.hold(n.Name, because(ReasonRetryLater, "%s; jobs that an abort would kill wait for the node, so it is tried again", why.Text))
+}
+
+// abortable reports whether the boot may be aborted: no job that waits for the
+// node would be lost, and the name was not aborted just before.
+func (a *arrayDecision) abortable(n Node) bool {
+	for _, job := range n.Jobs {
+		if !job.Requeueable {
+			return false
+		}
+	}
+	if n.Slurm != PoweringUp || a.decision.facts.Paused {
+		return false
+	}
+	if n.Command.Kind != "" && !a.reached(Retry, n.Command.ExpiresAt) {
+		return false
+	}
+	return n.AbortedAt.IsZero() || a.reached(Retry, n.AbortedAt.Add(AbortCooldown))
+}
+
+func (a *arrayDecision) abort(n Node, why Reason) {
+	a.command(AbortBoot, n.Name, why)
+	for _, job := range n.Jobs {
+		a.begin = append(a.begin, job.ID)
+	}
+}
+
+// release terminates the VM of a node that Slurm is powering down.
+func (a *arrayDecision) release(n Node) {
+	if !a.decision.facts.Snapshot.After(n.Created.Position) {
+		a.hold(n.Name, because(ReasonOlderSnapshot, "the VM was created on this very snapshot; a newer one has to confirm"))
+		return
+	}
+	if a.terminating(n) {
+		return
+	}
+	a.terminate(n, because(ReasonPoweringDown, "Slurm powers the node down"))
+}
+
+// terminating reports whether a termination was asked for just now and has to
+// show before it is asked for again.
+func (a *arrayDecision) terminating(n Node) bool {
+	if n.TerminatedAt.IsZero() || a.reached(Retry, n.TerminatedAt.Add(retryEffect)) {
+		return false
+	}
+	a.hold(n.Name, because(ReasonTerminating, "the termination was asked for and has to show"))
+	return true
+}
+
+// waitGone looks again, ever less often, until CycleCloud has let go.
+func (a *arrayDecision) waitGone(n Node) {
+	began := n.TerminatedAt
+	if began.IsZero() {
+		began = n.SeenAt
+	}
+	wait := min(max(n.SeenAt.Sub(began)/2, goneLookMin), goneLookMax)
+	if a.reached(Retry, latest(began, n.SeenAt).Add(wait)) {
+		a.look(n)
+		return
+	}
+	a.hold(n.Name, because(ReasonTerminating, "CycleCloud is still removing the node"))
+}
+
+// confirm tells Slurm that the VM is gone, so that the name is free before
+// SuspendTimeout.
+func (a *arrayDecision) confirm(n Node) {
+	if n.SeenAt.Before(n.Since) {
+		a.look(n)
+		return
+	}
+	if !a.blocked(n) {
+		a.command(PowerDownDone, n.Name, because(ReasonConfirmedAbsent, "CycleCloud no longer lists the node"))
+	}
+}
+
+// reopen handles a VM under a powered-down name. Its slurmd may register at any
+// moment and make the node schedulable, so it is never terminated directly:
+// power_down opens the window in which registrations are ignored.
+func (a *arrayDecision) reopen(n Node) {
+	if !a.decision.facts.Snapshot.After(n.Created.Position) {
+		a.hold(n.Name, because(ReasonOlderSnapshot, "the VM was created on this very snapshot; a newer one has to confirm"))
+		return
+	}
+	if !a.blocked(n) {
+		a.command(PowerDown, n.Name, because(ReasonVMUnderOffName, "a VM exists under a name that Slurm has powered down"))
+	}
+}
+
+// idle powers a node down when it idled long enough.
+func (a *arrayDecision) idle(n Node) {
+	if !a.reached(IdleDeadline, n.Since.Add(a.policy.IdleTimeout)) {
+		a.hold(n.Name, because(ReasonIdle, "the node may idle for %s", seconds(a.policy.IdleTimeout)))
+		return
+	}
+	if !a.blocked(n) {
+		a.command(PowerDownASAP, n.Name, because(ReasonIdleDeadline, "the node idled for %s", seconds(a.policy.IdleTimeout)))
+	}
+}
+
+// down gives a node that is DOWN as long as an idle one to come back.
+func (a *arrayDecision) down(n Node) {
+	if !a.reached(IdleDeadline, n.Since.Add(a.policy.IdleTimeout)) {
+		a.hold(n.Name, because(ReasonDown, "the node is DOWN and may come back within %s", seconds(a.policy.IdleTimeout)))
+		return
+	}
+	if !a.blocked(n) {
+		a.command(PowerDownASAP, n.Name, because(ReasonDown, "the node was DOWN for %s", seconds(a.policy.IdleTimeout)))
+	}
+}
+
+// gone powers a node down in Slurm whose VM no longer exists.
+func (a *arrayDecision) gone(n Node) {
+	if n.SeenAt.Before(n.Since) {
+		a.look(n)
+		return
+	}
+	if a.blocked(n) {
+		return
+	}
+	why := because(ReasonVanished, "CycleCloud no longer has the VM of the node, and no job runs on it")
+	a.fail(n, why)
+	a.command(PowerDownASAP, n.Name, why)
+}
+
+// missing reports jobs on a node whose VM is gone; Slurm will notice and
+// requeue them, and nobody else may.
+func (a *arrayDecision) missing(n Node) {
+	if n.SeenAt.Before(n.Since) {
+		a.look(n)
+		return
+	}
+	why := because(ReasonVMMissing, "CycleCloud no longer has the VM of the node, and Slurm still counts on it")
+	a.hold(n.Name, why)
+	if !n.FailedAt.After(n.Since) {
+		a.fail(n, why)
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,68 @@
+package burst
+
+import (
+	"fmt"
+	"time"
+)
+
+// Code is a stable reason code; admins search for it and tables keep it.
+type Code string
+
+// The closed list of reasons.
+const (
+	ReasonStale            Code = "stale_facts"
+	ReasonNoSnapshot       Code = "no_snapshot"
+	ReasonPaused           Code = "paused"
+	ReasonWanted           Code = "slurm_wants_node"
+	ReasonWaking           Code = "waking"
+	ReasonBooting          Code = "booting"
+	ReasonMaxNodes         Code = "limit_max_nodes"
+	ReasonAvailable        Code = "limit_cyclecloud_available"
+	ReasonClosed           Code = "nodearray_closed"
+	ReasonCreateRefused    Code = "create_refused"
+	ReasonBootDeadline     Code = "boot_deadline_passed"
+	ReasonBootFailed       Code = "boot_failed"
+	ReasonVanished         Code = "vm_vanished"
+	ReasonVMMissing        Code = "vm_missing_under_jobs"
+	ReasonOldGeneration    Code = "old_vm_under_name"
+	ReasonOlderSnapshot    Code = "snapshot_older_than_create"
+	ReasonIdle             Code = "idle"
+	ReasonIdleDeadline     Code = "idle_deadline_passed"
+	ReasonBusy             Code = "busy"
+	ReasonReserved         Code = "reserved_by_slurm"
+	ReasonDrainedByAdmin   Code = "drained_by_admin"
+	ReasonDown             Code = "down"
+	ReasonNotResponding    Code = "not_responding"
+	ReasonPoweringDown     Code = "powering_down"
+	ReasonTerminating      Code = "terminating"
+	ReasonConfirmedAbsent  Code = "confirmed_absent"
+	ReasonVMUnderOffName   Code = "vm_under_powered_down_name"
+	ReasonRepair           Code = "repair_powered_down"
+	ReasonFence            Code = "fence"
+	ReasonUnfence          Code = "unfence"
+	ReasonCooling          Code = "cooling_after_abort"
+	ReasonCommandOpen      Code = "command_unanswered"
+	ReasonRetryLater       Code = "retry_later"
+	ReasonCycleCloudFailed Code = "cyclecloud_unavailable"
+	ReasonAskCycleCloud    Code = "asking_cyclecloud"
+	ReasonRequeued         Code = "requeued_by_abort"
+	ReasonUndefined        Code = "undefined_in_slurm"
+	ReasonUnknownState     Code = "unknown_state"
+)
+
+// Reason explains one line of a plan: a stable code, and a sentence with the
+// numbers in it.
+type Reason struct {
+	Code Code
+	Text string
+}
+
+// String gives code and sentence.
+func (r Reason) String() string { return string(r.Code) + ": " + r.Text }
+
+func because(code Code, format string, args ...any) Reason {
+	return Reason{Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+// seconds prints a duration as people say it: whole seconds.
+func seconds(d time.Duration) string { return d.Round(time.Second).String() }
