@@ -1,0 +1,397 @@
+package slurm
+
+import (
+	"context"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/fault"
+)
+
+// JobState is a job's state in Slurm's own words, upper case. A word that is
+// not listed here stays as it is.
+type JobState string
+
+// The job states that squeue of 22.05 and 26.05 prints.
+const (
+	JobPending     JobState = "PENDING"
+	JobConfiguring JobState = "CONFIGURING"
+	JobRunning     JobState = "RUNNING"
+	JobSuspended   JobState = "SUSPENDED"
+	JobCompleting  JobState = "COMPLETING"
+	JobCompleted   JobState = "COMPLETED"
+	JobCancelled   JobState = "CANCELLED"
+	JobFailed      JobState = "FAILED"
+	JobTimeout     JobState = "TIMEOUT"
+	JobNodeFail    JobState = "NODE_FAIL"
+	JobPreempted   JobState = "PREEMPTED"
+	JobBootFail    JobState = "BOOT_FAIL"
+	JobDeadline    JobState = "DEADLINE"
+	JobOutOfMemory JobState = "OUT_OF_MEMORY"
+	JobRequeued    JobState = "REQUEUED"
+	JobResizing    JobState = "RESIZING"
+	JobStopped     JobState = "STOPPED"
+)
+
+// IsFinished tells whether the job has ended for good. Slurm keeps such jobs in
+// its answers for MinJobAge (300 s by default).
+func (s JobState) IsFinished() bool {
+	switch s {
+	case JobCompleted, JobCancelled, JobFailed, JobTimeout, JobNodeFail,
+		JobPreempted, JobBootFail, JobDeadline, JobOutOfMemory:
+		return true
+	}
+	return false
+}
+
+// Job is one job, or one task of an array, as squeue shows it.
+type Job struct {
+	// ID is the number of Slurm's record. Tasks that were not split off
+	// share the record's number, so only Ref is unique.
+	ID JobID
+	// ArrayID is the id of the array that this is a task of; 0 otherwise.
+	ArrayID JobID
+	// IsTask says that Task, the array index, counts.
+	IsTask bool
+	Task   uint32
+	State  JobState
+	// Partitions are in Slurm's order, which is not the order written (it
+	// sorts by PriorityTier). The slice is shared between jobs.
+	Partitions []PartitionName
+	User       UserName
+	Account    AccountName
+	QOS        QOSName
+	// Reason is the state reason's one word, Description squeue's %R: for
+	// a waiting job the reason in brackets, sometimes with more text. A
+	// first job whose nodes are all down says Resources here and "Nodes
+	// required for job are DOWN…" there. For a running job it is its nodes.
+	// In 22.05 some Reasons carry text after a comma, too.
+	Reason, Description string
+	// NodeCount, CPUs and Tasks are what the job needs; for a waiting job
+	// NodeCount is Slurm's estimate from the partition's CPUs.
+	NodeCount, CPUs, Tasks int
+	// MinMemoryMB is what the job asked for, per node or (--mem-per-cpu)
+	// per CPU: squeue does not say which. TotalMemoryMB is Slurm's own sum
+	// over the job; 0 where Slurm does not count memory.
+	MinMemoryMB, TotalMemoryMB int64
+	// GPUs counts the GPUs of the whole job.
+	GPUs int
+	// TimeLimit is LimitNotSet where the partition's limit applies.
+	TimeLimit TimeLimit
+	// Features is the constraint in Slurm's words: "cloud&htc", "[a|b]".
+	Features string
+	// RequiresNodes says that the job asked for nodes by name (-w).
+	RequiresNodes bool
+	// IsBatch is false for srun and salloc, which end when a boot is
+	// aborted; Requeue says that Slurm may put a batch job back.
+	IsBatch, Requeue bool
+	Restarts         int
+	// Submitted is reset when a job is requeued.
+	Submitted time.Time
+	// Eligible is the begin time of a waiting job; zero while it depends
+	// on others or is held.
+	Eligible time.Time
+	// Started is Slurm's estimate for a waiting job; zero where it has none.
+	Started time.Time
+	// Ended is when the job ended, or must end by its limit.
+	Ended time.Time
+	// Priority is Slurm's priority, 0 for a held job.
+	Priority uint32
+	// Nodes are the nodes of a configuring, running or finished job.
+	Nodes []NodeName
+}
+
+// Ref names the job for an update: the task of an array, or the job.
+func (j *Job) Ref() JobRef {
+	if j.IsTask {
+		return JobRef{Job: j.ArrayID, IsTask: true, Task: j.Task}
+	}
+	return JobRef{Job: j.ID}
+}
+
+const (
+	maxWordBytes        = 128
+	maxDescriptionBytes = 256
+)
+
+// jobColumns are squeue -O fields that 22.05.8 and 26.05.3 both accept.
+var jobColumns = []column[jobRow]{
+	{"JobID", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.ID, ok = parseJobID(text)
+		return ok
+	}},
+	{"ArrayJobID", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.ArrayID, ok = parseJobID(text)
+		return ok
+	}},
+	{"ArrayTaskID", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool { return r.setTask(text) }},
+	{"State", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.State = JobState(p.intern(text, maxWordBytes))
+		return isWord(string(r.State))
+	}},
+	{"Partition", func(p *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Partitions, ok = p.partitionList(text)
+		return ok
+	}},
+	{"UserName", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.User = UserName(p.intern(text, maxWordBytes))
+		return true
+	}},
+	{"Account", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.Account = AccountName(p.intern(text, maxWordBytes))
+		return true
+	}},
+	{"QOS", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.QOS = QOSName(p.intern(text, maxWordBytes))
+		return true
+	}},
+	{"Reason", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.Reason = p.intern(text, maxWordBytes)
+		return true
+	}},
+	{"NumNodes", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.NodeCount, ok = parseCount(text)
+		return ok
+	}},
+	{"NumCPUs", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.CPUs, ok = parseCount(text)
+		return ok
+	}},
+	{"NumTasks", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Tasks, ok = parseCount(text)
+		return ok
+	}},
+	{"MinMemory", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.MinMemoryMB, ok = parseMegabytes(text)
+		return ok
+	}},
+	{"tres-alloc", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.tres = p.intern(text, maxFeaturesBytes)
+		return true
+	}},
+	{"tres-per-job", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.perJob = p.intern(text, maxFeaturesBytes)
+		return true
+	}},
+	{"tres-per-node", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.perNode = p.intern(text, maxFeaturesBytes)
+		return true
+	}},
+	{"tres-per-socket", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.perSocket = p.intern(text, maxFeaturesBytes)
+		return true
+	}},
+	{"tres-per-task", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.perTask = p.intern(text, maxFeaturesBytes)
+		return true
+	}},
+	{"TimeLimit", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.TimeLimit, ok = parseTimeLimit(text)
+		return ok
+	}},
+	{"ReqNodes", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.RequiresNodes = !isAbsent(text)
+		return true
+	}},
+	{"BatchFlag", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+		return setBool(&r.IsBatch, text)
+	}},
+	{"Requeue", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+		return setBool(&r.Requeue, text)
+	}},
+	{"RestartCnt", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Restarts, ok = parseCount(text)
+		return ok
+	}},
+	{"SubmitTime", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Submitted, ok = parseTime(text)
+		return ok
+	}},
+	{"EligibleTime", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Eligible, ok = parseTime(text)
+		return ok
+	}},
+	{"StartTime", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Started, ok = parseTime(text)
+		return ok
+	}},
+	{"EndTime", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
+		r.Ended, ok = parseTime(text)
+		return ok
+	}},
+	{"PriorityLong", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+		n, ok := parseInt(text)
+		r.Priority = uint32(min(n, math.MaxUint32))
+		return ok
+	}},
+	{"NodeList", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+		if isAbsent(text) {
+			return true
+		}
+		nodes, err := ParseHostlist(string(text))
+		r.Nodes = nodes
+		return err == nil
+	}},
+	{"Feature", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.Features = p.intern(text, maxFeaturesBytes)
+		return true
+	}},
+	{"ReasonList", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.Description = p.intern(text, maxDescriptionBytes)
+		return true
+	}},
+}
+
+// jobRow is a job while it is read: what a job's totals are worked out from.
+type jobRow struct {
+	Job
+	tres, perJob, perNode, perSocket, perTask string
+}
+
+// setTask reads the array index. Without -r squeue prints a waiting array as
+// one line with a range here; that line is refused, since its tasks must be
+// counted one by one.
+func (r *jobRow) setTask(text []byte) bool {
+	if isAbsent(text) {
+		r.ArrayID = 0
+		return true
+	}
+	n, ok := parseInt(text)
+	if !ok || n > math.MaxUint32 || r.ArrayID == 0 {
+		return false
+	}
+	r.IsTask, r.Task = true, uint32(n)
+	return true
+}
+
+// finish works out the totals.
+func (r *jobRow) finish() *Job {
+	if memory, found := resourceValue(r.tres, "mem"); found {
+		r.TotalMemoryMB, _ = parseMegabytes([]byte(memory))
+	}
+	r.GPUs = r.countGPUs()
+	return &r.Job
+}
+
+// countGPUs takes Slurm's own total where the site counts GPUs
+// (AccountingStorageTRES=gres/gpu), else what the job asked for. What was
+// asked per socket is counted per node, the least that it can mean.
+func (r *jobRow) countGPUs() int {
+	if total, found := resourceValue(r.tres, "gres/gpu"); found {
+		if n, ok := parseSize([]byte(total)); ok && n <= math.MaxInt32 {
+			return int(n)
+		}
+	}
+	if r.perJob != "" {
+		if n := parseGPUs(r.perJob); n > 0 {
+			return n
+		}
+	}
+	nodes := max(r.NodeCount, 1)
+	asked := max(parseGPUs(r.perNode)*nodes, parseGPUs(r.perSocket)*nodes, parseGPUs(r.perTask)*max(r.Tasks, 1))
+	return min(asked, math.MaxInt32)
+}
+
+func parseJobID(text []byte) (JobID, bool) {
+	n, ok := parseInt(text)
+	return JobID(n), ok && n > 0 && n <= math.MaxUint32
+}
+
+func setBool(into *bool, text []byte) bool {
+	if len(text) != 1 || (text[0] != '0' && text[0] != '1') {
+		return false
+	}
+	*into = text[0] == '1'
+	return true
+}
+
+// isWord tells whether the text is one of Slurm's own words.
+func isWord(text string) bool {
+	return text != "" && !strings.ContainsFunc(text, func(r rune) bool {
+		return r != '_' && (r < 'A' || r > 'Z')
+	})
+}
+
+// JobQuery says which jobs to ask for.
+type JobQuery struct {
+	// States are the wanted states; none means all, with finished jobs as
+	// long as Slurm remembers them.
+	States []JobState
+	// Jobs are the wanted jobs; none means all. A job that Slurm no longer
+	// knows is simply absent from the answer.
+	Jobs []JobRef
+}
+
+func (q JobQuery) args() ([]string, error) {
+	args := []string{"-a", "-h", "-r", "--noconvert"}
+	states := "all"
+	if len(q.States) > 0 {
+		words := make([]string, len(q.States))
+		for i, state := range q.States {
+			if !isWord(string(state)) {
+				return nil, fault.Newf(fault.Invalid, "job state %s is not one of Slurm's words", quoteBounded(string(state)))
+			}
+			words[i] = string(state)
+		}
+		states = strings.Join(words, ",")
+	}
+	args = append(args, "-t", states)
+	if len(q.Jobs) > 0 {
+		args = append(args, "-j", joinRefs(q.Jobs))
+	}
+	return args, nil
+}
+
+// Jobs gives the jobs asked for, array tasks one by one, and how many records
+// were dropped because they made no sense.
+func (c *Client) Jobs(ctx context.Context, query JobQuery) (jobs []Job, dropped int, err error) {
+	args, err := query.args()
+	if err != nil {
+		return nil, 0, err
+	}
+	parser := newTableParser(jobColumns)
+	end := newRecordEnd()
+	args = append(args, "-O", outputFormat(parser.names(), end))
+	exit, err := c.run(ctx, "squeue", args, func(stdout io.Reader) (err error) {
+		jobs, dropped, err = parseJobs(stdout, parser, end+"\n")
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	// One unknown id makes squeue fail; among several it is passed over.
+	if len(query.Jobs) > 0 && strings.Contains(exit.Stderr, "Invalid job id specified") {
+		return nil, 0, nil
+	}
+	if err := exitError("squeue", exit); err != nil {
+		return nil, 0, err
+	}
+	return jobs, dropped, nil
+}
+
+func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) (jobs []Job, dropped int, err error) {
+	var (
+		row jobRow
+		bad int
+	)
+	dropped, err = readRecords(stream, recordEnd, func(record []byte) {
+		row = jobRow{}
+		if !parser.parse(record, &row) || row.ID == 0 {
+			bad++
+			return
+		}
+		jobs = append(jobs, *row.finish())
+	})
+	return slices.Clip(jobs), dropped + bad, err
+}
+
+func joinRefs(refs []JobRef) string {
+	words := make([]string, len(refs))
+	for i, ref := range refs {
+		words[i] = ref.String()
+	}
+	return strings.Join(words, ",")
+}
