@@ -1,0 +1,229 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/fault"
+)
+
+// retention is how far back a listing of decisions looks where the caller does
+// not say, in days. It is longer than what Purge is meant to leave.
+const retention = 35
+
+func (d *Decision) key() string { return newestFirst(d.At, d.ID) }
+
+// factsKey names the n'th row of a decision's facts, counted from zero. It
+// sorts after every decision, so that a listing does not read them.
+func factsKey(decision string, n int) string {
+	return fmt.Sprintf("%s%s|%02d", kindFacts, decision, n+1)
+}
+
+// AppendDecision stores a decision with its facts in one transaction. A repeat
+// with the same ID and time changes nothing.
+func (s *Store) AppendDecision(ctx context.Context, cluster string, d Decision) error {
+	operation := fmt.Sprintf("append to %s/%s decision %s", s.name(tableDecisions), cluster, d.ID)
+	switch {
+	case d.ID == "" || d.At.IsZero():
+		return fault.Newf(fault.Bug, "%s: it needs an ID and a time", operation)
+	case len(d.Facts) > MaxFacts:
+		return classify(tooLarge("facts of %d bytes, at most %d fit", len(d.Facts), MaxFacts), operation)
+	}
+	d.Cluster, d.factsSize = cluster, int64(len(d.Facts))
+	w := write{pk: dayKey(cluster, d.At)}
+	err := w.add(insert, d.key(), &d)
+	rest := d.Facts
+	for n := 0; len(rest) > 0; n++ {
+		share := part{body: rest[:min(len(rest), partBytes)]}
+		rest = rest[len(share.body):]
+		err = errors.Join(err, w.add(insert, factsKey(d.key(), n), &share))
+	}
+	if err == nil {
+		err = checkTransaction(w.ops)
+	}
+	if err == nil {
+		_, err = s.submit(ctx, tableDecisions, w.ops)
+	}
+	var refused *refusal
+	if errors.As(err, &refused) && refused.code == codeEntityExists {
+		return nil
+	}
+	return classify(err, operation)
+}
+
+// FindDecision gives one decision with its facts. found is false if there is
+// none of this ID in the days that are kept.
+func (s *Store) FindDecision(ctx context.Context, cluster, id string) (d Decision, found bool, err error) {
+	operation := fmt.Sprintf("find in %s/%s decision %s", s.name(tableDecisions), cluster, id)
+	for ago := range retention {
+		day := dayKey(cluster, s.now().AddDate(0, 0, 1-ago))
+		where := []condition{{partitionKey, equal, day}, {rowKey, below, kindFacts}, {"ID", equal, id}}
+		_, err := s.rows(ctx, tableDecisions, query{where: where}, func(e entity) error {
+			found = true
+			return fill(&d, e)
+		})
+		if err != nil {
+			return Decision{}, false, classify(err, operation)
+		}
+		if !found {
+			continue
+		}
+		if d.Facts, err = s.facts(ctx, day, d); err != nil {
+			return Decision{}, false, classify(err, operation)
+		}
+		return d, true, nil
+	}
+	return Decision{}, false, nil
+}
+
+// facts reads the rows that hold a decision's facts.
+func (s *Store) facts(ctx context.Context, day string, d Decision) ([]byte, error) {
+	if d.factsSize == 0 {
+		return nil, nil
+	}
+	where := []condition{
+		{partitionKey, equal, day},
+		{rowKey, atLeast, factsKey(d.key(), 0)},
+		{rowKey, below, factsKey(d.key(), 98)},
+	}
+	var body []byte
+	_, err := s.rows(ctx, tableDecisions, query{where: where}, func(e entity) error {
+		var share part
+		err := fill(&share, e)
+		body = append(body, share.body...)
+		return err
+	})
+	if err == nil && int64(len(body)) != d.factsSize {
+		err = fault.Newf(fault.Invalid, "its facts have %d bytes where %d were stored", len(body), d.factsSize)
+	}
+	return body, err
+}
+
+// AppendFailures stores failures. A repeat with the same time, node and code
+// changes nothing.
+func (s *Store) AppendFailures(ctx context.Context, cluster string, failures []Failure) error {
+	operation := fmt.Sprintf("append to %s/%s", s.name(tableFailures), cluster)
+	w := write{pk: escape(cluster)}
+	for _, failure := range failures {
+		if failure.At.IsZero() {
+			return fault.Newf(fault.Bug, "%s: a failure of %s has no time", operation, failure.Node)
+		}
+		failure.Cluster = cluster
+		rk := newestFirst(failure.At, failure.Node) + "|" + escape(failure.Code)
+		if w.keys[rk] {
+			continue
+		}
+		if err := w.add(insert, rk, &failure); err != nil {
+			return classify(err, operation)
+		}
+	}
+	_, _, err := s.submitEach(ctx, tableFailures, w.ops)
+	return classify(err, operation)
+}
+
+// ApplyPolicy stores a policy and makes it the one in force, in one
+// transaction. Applying a version again puts it in force again; its text must
+// not have changed. ErrConflict means that somebody else applied one meanwhile.
+func (s *Store) ApplyPolicy(ctx context.Context, cluster string, p Policy) error {
+	operation := fmt.Sprintf("apply policy %s/%s version %s", s.name(tablePolicies), cluster, p.Version)
+	stored, err := all[Policy](ctx, s, tablePolicies, cluster)
+	if err != nil {
+		return classify(err, operation)
+	}
+	p.Cluster, p.Current, p.version = cluster, true, version{}
+	w := write{pk: escape(cluster)}
+	how := insert
+	for i := range stored {
+		old := &stored[i]
+		switch {
+		case old.Version == p.Version && old.Text != p.Text:
+			return fault.Newf(fault.Invalid, "%s: this version is stored with another text", operation)
+		case old.Version == p.Version:
+			how, p.version = merge, old.version
+		case old.Current:
+			old.Current = false
+			err = errors.Join(err, w.add(merge, escape(old.Version), old))
+		}
+	}
+	err = errors.Join(err, w.add(how, escape(p.Version), &p))
+	if err == nil {
+		err = checkTransaction(w.ops)
+	}
+	if err == nil {
+		_, err = s.submit(ctx, tablePolicies, w.ops)
+	}
+	return classify(err, operation)
+}
+
+// CurrentPolicy gives the policy in force, if one was ever applied.
+func (s *Store) CurrentPolicy(ctx context.Context, cluster string) (p Policy, found bool, err error) {
+	current, err := all[Policy](ctx, s, tablePolicies, cluster, condition{"Current", equal, true})
+	if err != nil || len(current) == 0 {
+		return Policy{}, false, err
+	}
+	return current[0], true, nil
+}
+
+func (p *Policy) place(cluster string) (pk, rk string) {
+	p.Cluster = cluster
+	return escape(cluster), escape(p.Version)
+}
+func (p *Policy) title() string { return p.Version }
+
+// Purge deletes up to 1,000 rows of each kind that ended before a moment:
+// decisions, failures, commands that are not open, jobs that were not touched
+// since. It returns how many; call again until it is none.
+func (s *Store) Purge(ctx context.Context, cluster string, before time.Time) (int, error) {
+	here := condition{partitionKey, equal, escape(cluster)}
+	total := 0
+	for _, old := range []struct {
+		table table
+		where []condition
+	}{
+		{tableDecisions, []condition{{partitionKey, atLeast, escape(cluster) + "|"}, {partitionKey, below, dayKey(cluster, before)}}},
+		{tableFailures, []condition{here, {"At", below, before}}},
+		{tableCommands, []condition{here, {"State", unequal, string(CommandSent)}, {"SentAt", below, before}}},
+		{tableJobs, []condition{here, {"UpdatedAt", below, before}}},
+	} {
+		n, err := s.purge(ctx, old.table, old.where)
+		total += n
+		if err != nil {
+			return total, classify(err, fmt.Sprintf("purge %s/%s", s.name(old.table), cluster))
+		}
+	}
+	return total, nil
+}
+
+func (s *Store) purge(ctx context.Context, t table, where []condition) (int, error) {
+	const most = 1000
+	byPartition := map[string][]op{}
+	found := 0
+	full := errors.New("enough")
+	q := query{where: where, columns: []string{"Cluster"}}
+	_, err := s.rows(ctx, t, q, func(e entity) error {
+		byPartition[e.pk] = append(byPartition[e.pk], op{verb: remove, row: entity{pk: e.pk, rk: e.rk, etag: e.etag}})
+		if found++; found == most {
+			return full
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, full) {
+		return 0, err
+	}
+	removed := 0
+	for _, ops := range byPartition {
+		for i := range ops {
+			if ops[i].body, err = encode(ops[i].row); err != nil {
+				return removed, err
+			}
+		}
+		_, moved, err := s.submitEach(ctx, t, ops)
+		removed += len(ops) - len(moved)
+		if err != nil {
+			return removed, err
+		}
+	}
+	return removed, nil
+}
