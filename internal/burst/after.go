@@ -24,21 +24,21 @@ func (f Facts) After(now time.Time, p Plan) Facts {
 		}
 	}
 	for _, x := range p.Failures {
-		change(x.Node, func(n *Node) { n.failed(now, x.Reason.Code) })
+		change(x.Node, func(n *Node) { n.Fail(now, x.Reason.Code) })
 	}
 	for _, c := range p.Creates {
 		for _, name := range c.Nodes {
-			change(name, func(n *Node) { n.create(now, f.Snapshot.Position) })
+			change(name, func(n *Node) { n.Create(now, Generation{f.Snapshot.Position, n.ResumeID}) })
 		}
 	}
 	for _, t := range p.Terminates {
 		for _, target := range t.Targets {
-			change(target.Node, func(n *Node) { n.Supply, n.TerminatedAt = Leaving, now })
+			change(target.Node, func(n *Node) { n.Terminate(now) })
 		}
 	}
 	for _, c := range p.Commands {
 		for _, name := range c.Nodes {
-			change(name, func(n *Node) { n.commanded(now, c.Kind) })
+			change(name, func(n *Node) { n.Send(c.Kind, now, now.Add(CommandTTL)) })
 		}
 	}
 	for i := range f.Nodearrays {
@@ -47,27 +47,37 @@ func (f Facts) After(now time.Time, p Plan) Facts {
 	return f
 }
 
-func (n *Node) create(now time.Time, at Position) {
+// Create notes that CycleCloud is being asked for a VM under the name.
+func (n *Node) Create(now time.Time, g Generation) {
 	n.Supply, n.NodeID = Creating, ""
-	n.Created = Generation{Position: at, ResumeID: n.ResumeID}
-	n.CreatedAt, n.TerminatedAt = now, time.Time{}
+	n.Created, n.CreatedAt, n.TerminatedAt = g, now, time.Time{}
 }
 
-func (n *Node) commanded(now time.Time, kind CommandKind) {
-	n.Command = OpenCommand{Kind: kind, ExpiresAt: now.Add(CommandTTL)}
-	if kind == AbortBoot {
+// Terminate notes that CycleCloud is being asked to delete the VM.
+func (n *Node) Terminate(now time.Time) { n.Supply, n.TerminatedAt = Leaving, now }
+
+// Send notes that a command about the node is on its way to Slurm.
+func (n *Node) Send(kind CommandKind, now, expires time.Time) {
+	n.Command = OpenCommand{Kind: kind, ExpiresAt: expires}
+	if kind == AbortBoot && now.After(n.AbortedAt) {
 		n.AbortedAt = now
 	}
 }
 
-// failed notes a failure. A VM that vanished is forgotten: its name may be
-// created again.
-func (n *Node) failed(now time.Time, code Code) {
+// Fail notes a failure. A VM that was refused or that vanished is forgotten:
+// its name may be created again.
+func (n *Node) Fail(now time.Time, code Code) {
 	n.FailedAt = now
 	if code == ReasonVanished || code == ReasonCreateRefused {
 		n.RefusedAt = now
-		n.NodeID, n.CreatedAt, n.Created = "", time.Time{}, Generation{}
+		n.Forget()
 	}
+}
+
+// Forget notes that CycleCloud has nothing under the name.
+func (n *Node) Forget() {
+	n.Supply, n.NodeID = Absent, ""
+	n.Created, n.CreatedAt, n.TerminatedAt, n.DownAt = Generation{}, time.Time{}, time.Time{}, Position{}
 }
 
 func (a NodearrayFacts) after(p Plan) NodearrayFacts {
