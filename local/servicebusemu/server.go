@@ -1,0 +1,133 @@
+package servicebusemu
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+)
+
+// Server is a Service Bus namespace in memory. Its methods may be called from
+// many goroutines.
+type Server struct {
+	entities map[string]*entity // by lower-case name; not changed after New
+	log      *slog.Logger
+
+	mu          sync.Mutex
+	closed      bool
+	listeners   map[net.Listener]struct{}
+	connections map[*connection]struct{}
+	running     sync.WaitGroup
+}
+
+// New makes a server with the configured queues, all empty. The error names every
+// queue and field that is wrong.
+func New(cfg Config) (*Server, error) {
+	entities, err := cfg.entities()
+	if err != nil {
+		return nil, fmt.Errorf("configure service bus emulator: %w", err)
+	}
+	s := &Server{
+		entities: entities, log: cfg.Logger,
+		listeners: make(map[net.Listener]struct{}), connections: make(map[*connection]struct{}),
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	return s, nil
+}
+
+// Serve accepts clients on l until Close, and then returns nil. It owns l. It may
+// be called for several listeners; wrap one in TLS to be spoken to as the real
+// service is.
+func (s *Server) Serve(l net.Listener) error {
+	defer l.Close()
+	if !s.add(l) {
+		return errors.New("serve: server is closed")
+	}
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if s.isClosed() {
+				return nil
+			}
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+		s.serveConn(nc)
+	}
+}
+
+func (s *Server) add(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	return true
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+func (s *Server) serveConn(nc net.Conn) {
+	c := newConnection(s, nc)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = nc.Close()
+		return
+	}
+	s.connections[c] = struct{}{}
+	s.running.Go(func() {
+		c.serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.connections, c)
+	})
+}
+
+// Close ends every connection and waits until all goroutines have ended. The
+// messages are gone with the server. Closing twice does nothing.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.connections {
+		_ = c.nc.Close()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	for _, e := range s.entities {
+		e.close()
+	}
+	return nil
+}
+
+// Stats returns what every queue holds and has seen, by configured name.
+func (s *Server) Stats() map[string]QueueStats {
+	stats := make(map[string]QueueStats, len(s.entities))
+	for _, e := range s.entities {
+		stats[e.cfg.Name] = e.stats()
+	}
+	return stats
+}
+
+// find is the queue that an address names, and whether it names its $management.
+func (s *Server) find(address string) (q *queue, management bool, r *refusal) {
+	name, deadLetter, management := entityName(address)
+	e := s.entities[name]
+	switch {
+	case e == nil:
+		return nil, false, refuse(condNotFound, fmt.Sprintf("The messaging entity '%s' could not be found.", address))
+	case deadLetter:
+		return e.dead, management, nil
+	}
+	return e.main, management, nil
+}
