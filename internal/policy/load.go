@@ -21,7 +21,7 @@ const maxFiles = 256
 // *.yaml in it; hidden files are left alone. The documents are sorted by
 // cluster. Two files for one cluster, or two clusters that would both drive
 // one CycleCloud nodearray, are errors of kind fault.Invalid.
-func LoadPath(path string, expand func(string) ([]string, error)) ([]Document, error) {
+func LoadPath[N ~string](path string, expand func(string) ([]N, error)) ([]Document, error) {
 	files, err := list(path)
 	if err != nil {
 		return nil, err
@@ -77,7 +77,7 @@ func list(path string) ([]string, error) {
 	return files, nil
 }
 
-func load(file string, expand func(string) ([]string, error)) (Document, error) {
+func load[N ~string](file string, expand func(string) ([]N, error)) (Document, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return Document{}, fault.New(fault.Invalid, "open policy", err)

@@ -36,9 +36,20 @@ var (
 
 // Parse reads one policy file. expand gives the names of a Slurm hostlist in
 // their order; it is asked for each nodearray's nodes and must bound its own
-// result. All problems are reported at once, each with its line, as one error
-// of kind fault.Invalid.
-func Parse(data []byte, expand func(string) ([]string, error)) (Document, error) {
+// result. (It is passed in because this package knows no Slurm.) All problems
+// are reported at once, each with its line, as one error of kind fault.Invalid.
+func Parse[N ~string](data []byte, expand func(string) ([]N, error)) (Document, error) {
+	return parse(data, func(list string) ([]burst.NodeName, error) {
+		names, err := expand(list)
+		nodes := make([]burst.NodeName, len(names))
+		for i, name := range names {
+			nodes[i] = burst.NodeName(name)
+		}
+		return nodes, err
+	})
+}
+
+func parse(data []byte, expand func(string) ([]burst.NodeName, error)) (Document, error) {
 	root, err := parseYAML(data)
 	if err != nil {
 		return Document{}, fault.New(fault.Invalid, "read policy", err)
@@ -56,7 +67,7 @@ func Parse(data []byte, expand func(string) ([]string, error)) (Document, error)
 
 type parsing struct {
 	reader
-	expand func(string) ([]string, error)
+	expand func(string) ([]burst.NodeName, error)
 }
 
 func (p *parsing) document(root ast.Node) Document {
@@ -146,22 +157,20 @@ func (p *parsing) nodes(path string, n ast.Node) []burst.NodeName {
 	if list == "" {
 		return nil
 	}
-	names, err := p.expand(list)
+	nodes, err := p.expand(list)
 	if err != nil {
 		p.add(line(n), path, "is not a hostlist (got %s): %w", show(list), err)
 		return nil
 	}
-	if len(names) == 0 || len(names) > maxNodes {
-		p.add(line(n), path, "names a wrong number of nodes (got %d, want 1 to %d)", len(names), maxNodes)
+	if len(nodes) == 0 || len(nodes) > maxNodes {
+		p.add(line(n), path, "names a wrong number of nodes (got %d, want 1 to %d)", len(nodes), maxNodes)
 		return nil
 	}
-	nodes := make([]burst.NodeName, len(names))
-	for i, name := range names {
-		if !nodeForm.MatchString(name) {
-			p.add(line(n), path, "names a node that cannot be an Azure host (got %s, want at most 63 letters, digits and -)", show(name))
+	for _, node := range nodes {
+		if !nodeForm.MatchString(string(node)) {
+			p.add(line(n), path, "names a node that cannot be an Azure host (got %s, want at most 63 letters, digits and -)", show(string(node)))
 			return nil
 		}
-		nodes[i] = burst.NodeName(name)
 	}
 	return nodes
 }
