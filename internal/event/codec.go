@@ -1,0 +1,150 @@
+package event
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/fault"
+)
+
+const (
+	// ContentType is that of every message: CloudEvents 1.0 structured JSON.
+	ContentType = "application/cloudevents+json"
+	// Gzip is the value of the application property EncodingProperty of a
+	// compressed body.
+	Gzip = "gzip"
+	// EncodingProperty and TraceProperty are application properties.
+	EncodingProperty = "content-encoding"
+	TraceProperty    = "traceparent"
+	// compressAbove is the body size from which compression pays.
+	compressAbove = 8 << 10
+	// MaxInflated bounds what a compressed body may become.
+	MaxInflated = 16 << 20
+)
+
+// Message is an encoded message and what the broker needs to know about it.
+type Message struct {
+	// ID is the broker's MessageId, SessionID its session.
+	ID, SessionID string
+	Body          []byte
+	// Encoding is Gzip or empty.
+	Encoding string
+	// TTL is the time to live; zero leaves it to the queue.
+	TTL time.Duration
+}
+
+// envelope is a CloudEvents 1.0 event in structured mode.
+type envelope struct {
+	SpecVersion     string          `json:"specversion"`
+	ID              string          `json:"id"`
+	Source          string          `json:"source"`
+	Type            string          `json:"type"`
+	Time            time.Time       `json:"time,omitzero"`
+	DataContentType string          `json:"datacontenttype"`
+	Data            json.RawMessage `json:"data"`
+}
+
+// encode wraps data and compresses the result where that pays.
+func encode(kind, cluster, id string, at time.Time, data any) (Message, error) {
+	raw, err := json.Marshal(data)
+	if err != nil {
+		return Message{}, fault.New(fault.Bug, "encode "+kind, err)
+	}
+	body, err := json.Marshal(envelope{
+		SpecVersion: "1.0", ID: id, Source: "/slurm/" + cluster, Type: kind, Time: at.UTC(),
+		DataContentType: "application/json", Data: raw,
+	})
+	if err != nil {
+		return Message{}, fault.New(fault.Bug, "encode "+kind, err)
+	}
+	m := Message{ID: id, SessionID: cluster, Body: body}
+	if len(body) <= compressAbove {
+		return m, nil
+	}
+	if m.Body, err = compress(body); err != nil {
+		return Message{}, fmt.Errorf("encode %s: %w", kind, err)
+	}
+	m.Encoding = Gzip
+	return m, nil
+}
+
+func compress(body []byte) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, err := z.Write(body)
+	if err := errors.Join(err, z.Close()); err != nil {
+		return nil, fault.New(fault.Bug, "compress", err)
+	}
+	return b.Bytes(), nil
+}
+
+// decode unwraps a body of one of the accepted types into data. Whatever is
+// wrong with it is wrong for ever: errors are fault.Invalid.
+func decode(body []byte, encoding string, data any, kinds ...string) (envelope, error) {
+	invalid := func(format string, args ...any) (envelope, error) {
+		return envelope{}, fault.Newf(fault.Invalid, format, args...)
+	}
+	switch encoding {
+	case "":
+	case Gzip:
+		inflated, err := inflate(body)
+		if err != nil {
+			return invalid("decode message: %v", err)
+		}
+		body = inflated
+	default:
+		return invalid("decode message: unknown content-encoding %.40q", encoding)
+	}
+	if len(body) > MaxInflated {
+		return invalid("decode message: %d bytes, at most %d are read", len(body), MaxInflated)
+	}
+	var e envelope
+	if err := json.Unmarshal(body, &e); err != nil {
+		return invalid("decode message: not a CloudEvents JSON object: %v", err)
+	}
+	if e.SpecVersion != "1.0" {
+		return invalid("decode message: specversion is %.20q, want 1.0", e.SpecVersion)
+	}
+	known := false
+	for _, kind := range kinds {
+		known = known || e.Type == kind
+	}
+	if !known {
+		return invalid("decode message: type is %.80q, want %s", e.Type, strings.Join(kinds, " or "))
+	}
+	if err := json.Unmarshal(e.Data, data); err != nil {
+		return invalid("decode %s: %v", e.Type, err)
+	}
+	return e, nil
+}
+
+// inflate decompresses a body, but never beyond MaxInflated.
+func inflate(body []byte) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("gzip: %w", err)
+	}
+	inflated, err := io.ReadAll(io.LimitReader(z, MaxInflated+1))
+	if err != nil {
+		return nil, fmt.Errorf("gzip: %w", err)
+	}
+	if len(inflated) > MaxInflated {
+		return nil, fmt.Errorf("gzip: more than %d bytes", MaxInflated)
+	}
+	return inflated, nil
+}
+
+// checkCluster compares the cluster in the data with the one in the envelope:
+// a message that disagrees with itself is forged or broken.
+func (e envelope) checkCluster(cluster string) error {
+	if cluster == "" || e.Source != "/slurm/"+cluster {
+		return fault.Newf(fault.Invalid, "decode %s: source %.80q does not fit cluster %.80q", e.Type, e.Source, cluster)
+	}
+	return nil
+}

@@ -1,0 +1,309 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/burst"
+	"github.com/slurmburst/slurmburst/internal/event"
+	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/ledger"
+)
+
+// rollForward finishes what was committed before anything new is decided: an
+// intent whose claim is over is claimed and carried out, one that was settled
+// and not projected is laid over the facts, and one that somebody else is
+// working on counts as under way.
+func (p *pass) rollForward(ctx context.Context) error {
+	for _, i := range p.part.Intents {
+		switch {
+		case i.State != ledger.IntentOpen:
+			p.settled = append(p.settled, i)
+			p.applyOutcome(i)
+		case p.Now().Before(i.ClaimUntil):
+			p.assume(i)
+		default:
+			claimed, err := p.renew(ctx, i, i.Attempt+1)
+			if err != nil {
+				return err
+			}
+			if err := p.finish(ctx, claimed); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// finish carries out one claimed intent. A passing failure leaves it open; an
+// error is the ledger's.
+func (p *pass) finish(ctx context.Context, i ledger.Intent) error {
+	done, err := p.carryOut(ctx, i)
+	if err == nil {
+		if done.State == ledger.IntentFailed {
+			p.Logger.Warn("intent failed", "cluster", p.name, "intent", i.ID, "kind", i.Kind, "detail", done.Detail)
+		}
+		return p.settle(ctx, done)
+	}
+	p.Logger.Warn("intent stays open", "cluster", p.name, "intent", i.ID, "kind", i.Kind, "error", err.Error(), "fault", fault.Of(err).String())
+	p.assume(i)
+	p.release(context.WithoutCancel(ctx), i)
+	return nil
+}
+
+// assume lays an intent of unknown outcome over the facts: nothing that
+// contradicts it is decided until it is settled.
+func (p *pass) assume(i ledger.Intent) {
+	switch i.Kind {
+	case kindCommand:
+		if command, err := commandOf(i); err == nil {
+			row := commandRow(command, i)
+			row.SentAt = i.CreatedAt
+			p.overlay(row)
+		}
+	case kindCreate, kindTerminate:
+		for _, t := range i.Targets {
+			at, ok := p.index[burst.NodeName(t.Node)]
+			if !ok {
+				continue
+			}
+			n := &p.facts.Nodes[at]
+			if i.Kind == kindTerminate {
+				n.Terminate(i.CreatedAt)
+				continue
+			}
+			n.Create(i.CreatedAt, generationOf(i, t))
+			p.opening[n.Name] = true
+		}
+	}
+}
+
+// answerCommands closes the commands that the snapshot answers and those whose
+// time is over.
+func (p *pass) answerCommands() {
+	results := map[string]event.CommandResult{}
+	for _, r := range p.view.pressure.CommandResults {
+		results[r.ID] = r
+	}
+	open := p.commands[:0:0]
+	for _, c := range p.commands {
+		r, ok := results[c.ID]
+		switch {
+		case ok:
+			p.answered = append(p.answered, p.answer(c, r))
+		case p.Now().After(c.ExpiresAt):
+			c.State, c.ResultAt = ledger.CommandExpired, p.Now()
+			p.answered = append(p.answered, c)
+		default:
+			open = append(open, c)
+		}
+	}
+	p.commands = open
+}
+
+// resultStates translates the agent's words into the ledger's.
+var resultStates = map[event.ResultState]ledger.CommandState{
+	event.ResultOK: ledger.CommandOK, event.ResultStale: ledger.CommandStale, event.ResultRefused: ledger.CommandRefused,
+	event.ResultSuperseded: ledger.CommandSuperseded, event.ResultFailed: ledger.CommandFailed,
+}
+
+func (p *pass) answer(c ledger.Command, r event.CommandResult) ledger.Command {
+	c.ResultAt = p.Now()
+	state, known := resultStates[r.State]
+	if !known {
+		state = ledger.CommandFailed
+	}
+	c.State = state
+	if r.Error != "" {
+		c.Detail = r.Error
+	}
+	if state == ledger.CommandRefused || state == ledger.CommandFailed {
+		p.failures = append(p.failures, ledger.Failure{
+			At: p.Now(), Nodearray: c.Nodearray, Source: "agent", What: c.Kind, Code: string(state), Detail: r.Error, RequestID: c.ID,
+		})
+	}
+	return c
+}
+
+func (p *pass) overlayCommands() {
+	for _, c := range p.commands {
+		p.overlay(c)
+	}
+}
+
+// commitAndAct commits the plan with one intent per effect, acts, settles, and
+// arms the timers. What cannot be finished now stays open for the next pass.
+func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan) error {
+	next := p.facts.After(now, withoutTimers(plan))
+	again := burst.Decide(now, p.config.Policy, next)
+	due := again.NextDue
+	intents, left, err := p.draft(now, plan)
+	if err != nil {
+		return err
+	}
+	if left {
+		due = now
+	}
+	if !p.worthCommitting(due, plan, again, intents) {
+		return nil
+	}
+	p.noteProblems()
+	committed, err := p.commit(ctx, due, intents)
+	if err != nil {
+		return err
+	}
+	p.takeOver(next, plan, intents)
+	for _, i := range committed.Intents {
+		if !p.claimHolds(now) || ctx.Err() != nil {
+			p.assume(i)
+			continue
+		}
+		if err := p.finish(ctx, i); err != nil {
+			return err
+		}
+	}
+	p.arm(ctx, again.Timers)
+	if left {
+		p.recheckSoon(ctx)
+	}
+	return nil
+}
+
+func withoutTimers(plan burst.Plan) burst.Plan {
+	plan.Timers = nil
+	return plan
+}
+
+func (p *pass) worthCommitting(due time.Time, plan, again burst.Plan, intents []ledger.Intent) bool {
+	c := p.part.Cluster
+	return p.fresh || p.swept || !p.part.Found || len(intents) > 0 || len(again.Timers) > 0 || len(plan.Closings) > 0 ||
+		len(plan.Failures) > 0 || !c.NextDue.Equal(due) || c.PolicyVersion != p.config.Policy.Version
+}
+
+// commit writes the revision: snapshot and intents together or not at all.
+func (p *pass) commit(ctx context.Context, due time.Time, intents []ledger.Intent) (ledger.Committed, error) {
+	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents}
+	c.Cluster.NextDue, c.Cluster.PolicyVersion = due, p.config.Policy.Version
+	if p.fresh {
+		body, err := p.view.pressure.Compressed()
+		if err != nil {
+			return ledger.Committed{}, err
+		}
+		c.Cluster.Epoch, c.Cluster.Sequence = p.view.position.Epoch, p.view.position.Sequence
+		beat := p.heartbeat()
+		c.Heartbeat = &beat
+		c.Snapshot = &ledger.Snapshot{
+			Epoch: p.view.position.Epoch, Sequence: p.view.position.Sequence, AsOf: p.view.takenAt,
+			Digest: p.trigger.snapshot.digest, Body: body,
+		}
+	}
+	committed, err := p.Ledger.Commit(ctx, c)
+	if err != nil {
+		return committed, fmt.Errorf("commit: %w", err)
+	}
+	p.part.Cluster, p.part.Found = committed.Cluster, true
+	p.fresh, p.swept = false, false
+	return committed, nil
+}
+
+// takeOver makes the committed plan the facts. Effects that intents carry are
+// laid over them one by one as they are settled, so those nodes begin as they
+// were.
+func (p *pass) takeOver(next burst.Facts, plan burst.Plan, intents []ledger.Intent) {
+	before := p.facts
+	p.facts = next
+	for _, i := range intents {
+		if i.Kind == kindCommand {
+			continue
+		}
+		for _, t := range i.Targets {
+			at := p.index[burst.NodeName(t.Node)]
+			failed := p.facts.Nodes[at].FailedAt
+			p.facts.Nodes[at] = before.Nodes[at]
+			p.facts.Nodes[at].FailedAt = failed
+		}
+	}
+	for _, x := range plan.Failures {
+		p.failures = append(p.failures, ledger.Failure{
+			At: p.Now(), Node: string(x.Node), Nodearray: string(x.Nodearray), Source: "slurm", What: "follow",
+			Code: string(x.Reason.Code), Detail: x.Reason.Text,
+		})
+	}
+}
+
+// noteProblems records once what the agent complains of.
+func (p *pass) noteProblems() {
+	if !p.fresh {
+		return
+	}
+	for _, problem := range p.view.pressure.Problems {
+		p.failures = append(p.failures, ledger.Failure{
+			At: p.view.cloudTime(problem.At), Source: "agent", What: "read slurm", Code: problem.Code, Detail: problem.Detail,
+		})
+	}
+}
+
+// arm schedules timers. The message is scheduled before the row says so: a
+// crash in between leaves a timer that nobody waits for, and the next pass
+// arms another.
+func (p *pass) arm(ctx context.Context, timers []burst.Timer) {
+	for _, t := range timers {
+		timer := event.ScaleDownTimer{
+			Cluster: p.name, Nodearray: string(t.Nodearray), Purpose: event.TimerPurpose(t.Purpose),
+			Generation: p.part.Cluster.Revision, Due: t.At,
+		}
+		sequence, err := p.Outbox.ScheduleTimer(ctx, timer)
+		if err != nil {
+			p.Logger.Warn("timer was not armed", "cluster", p.name, "node_array", string(t.Nodearray), "purpose", string(t.Purpose), "error", err.Error())
+			continue
+		}
+		row := p.arrays[string(t.Nodearray)]
+		row.Name = string(t.Nodearray)
+		setTimer(&row, t.Purpose, ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence})
+		p.arrays[row.Name] = row
+		p.timers = append(p.timers, row.Name)
+		p.armFact(t)
+	}
+}
+
+func (p *pass) armFact(t burst.Timer) {
+	for i := range p.facts.Nodearrays {
+		if p.facts.Nodearrays[i].Name == t.Nodearray {
+			p.facts.Nodearrays[i] = p.arrayFacts(t.Nodearray)
+		}
+	}
+}
+
+// recheckSoon asks for another look, because not all of the plan fitted one
+// commit.
+func (p *pass) recheckSoon(ctx context.Context) {
+	timer := event.ScaleDownTimer{Cluster: p.name, Purpose: event.Recheck, Generation: p.part.Cluster.Revision, Due: p.Now()}
+	if _, err := p.Outbox.ScheduleTimer(ctx, timer); err != nil && !errors.Is(err, context.Canceled) {
+		p.Logger.Warn("recheck was not sent", "cluster", p.name, "error", err.Error())
+	}
+}
+
+func armedTimer(a ledger.Nodearray, purpose burst.Purpose) ledger.Timer {
+	switch purpose {
+	case burst.BootDeadline:
+		return a.BootDeadline
+	case burst.IdleDeadline:
+		return a.IdleDeadline
+	case burst.Retry:
+		return a.Retry
+	}
+	return ledger.Timer{}
+}
+
+func setTimer(a *ledger.Nodearray, purpose burst.Purpose, t ledger.Timer) {
+	switch purpose {
+	case burst.BootDeadline:
+		a.BootDeadline = t
+	case burst.IdleDeadline:
+		a.IdleDeadline = t
+	case burst.Retry:
+		a.Retry = t
+	}
+}

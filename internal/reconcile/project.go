@@ -1,0 +1,399 @@
+package reconcile
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/burst"
+	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/ledger"
+)
+
+// project writes what people and the next pass read, and then drops the
+// intents that it shows. A crash before the end leaves settled intents, which
+// the next pass projects again.
+func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) error {
+	reasons := reasonsByNode(plan)
+	conflicted, err := p.projectNodes(ctx, now, reasons)
+	if err != nil {
+		return err
+	}
+	if err := p.projectArrays(ctx, now, plan); err != nil {
+		return err
+	}
+	if err := p.projectCommands(ctx); err != nil {
+		return err
+	}
+	if err := p.record(ctx, now, plan); err != nil {
+		return err
+	}
+	if len(p.failures) > 0 {
+		if err := p.Ledger.AppendFailures(ctx, p.name, p.failures); err != nil {
+			return fmt.Errorf("record failures: %w", err)
+		}
+		p.failures = nil
+	}
+	if conflicted {
+		p.forget(p.name) // somebody projects at this moment; the intents stay for the next pass
+		return nil
+	}
+	if len(p.settled) > 0 {
+		if err := p.Ledger.DeleteIntents(ctx, p.name, p.settled); err != nil {
+			return fmt.Errorf("drop settled intents: %w", err)
+		}
+		p.settled = nil
+	}
+	p.keep()
+	return nil
+}
+
+// keep remembers the projections at this revision.
+func (p *pass) keep() {
+	c := cached{revision: p.part.Cluster.Revision, holds: p.remembered(p.name).holds}
+	for _, row := range p.rows {
+		c.nodes = append(c.nodes, row)
+	}
+	for _, row := range p.arrays {
+		c.arrays = append(c.arrays, row)
+	}
+	p.remember(p.name, c)
+}
+
+func reasonsByNode(plan burst.Plan) map[burst.NodeName]burst.Reason {
+	reasons := map[burst.NodeName]burst.Reason{}
+	for _, h := range plan.Holds {
+		for _, n := range h.Nodes {
+			reasons[n] = h.Reason
+		}
+	}
+	for _, c := range plan.Commands {
+		for _, n := range c.Nodes {
+			reasons[n] = c.Reason
+		}
+	}
+	for _, c := range plan.Creates {
+		for _, n := range c.Nodes {
+			reasons[n] = c.Reason
+		}
+	}
+	for _, t := range plan.Terminates {
+		for _, target := range t.Targets {
+			reasons[target.Node] = t.Reason
+		}
+	}
+	return reasons
+}
+
+func (p *pass) projectNodes(ctx context.Context, now time.Time, reasons map[burst.NodeName]burst.Reason) (conflicted bool, err error) {
+	var changed []ledger.Node
+	for i := range p.facts.Nodes {
+		n := &p.facts.Nodes[i]
+		old, stored := p.rows[string(n.Name)]
+		off := n.Slurm == burst.PoweredDown || n.Slurm == burst.Fenced
+		if !stored && off && (n.Supply == burst.Absent || n.Supply == burst.SupplyUnknown) {
+			continue
+		}
+		row := p.row(old, n, reasons[n.Name])
+		if sameNode(old, row) {
+			continue
+		}
+		row.UpdatedAt, row.Revision, row.SeenAt = now, p.part.Cluster.Revision, n.SeenAt
+		changed = append(changed, row)
+	}
+	if len(changed) == 0 {
+		return false, nil
+	}
+	written, lost, err := p.Ledger.PutNodes(ctx, p.name, changed)
+	if err != nil {
+		return false, fmt.Errorf("project nodes: %w", err)
+	}
+	for _, row := range written {
+		p.rows[row.Name] = row
+	}
+	return len(lost) > 0, nil
+}
+
+// sameNode compares rows but for the columns that say when they were written.
+func sameNode(a, b ledger.Node) bool {
+	a.UpdatedAt, a.Revision, a.SeenAt = b.UpdatedAt, b.Revision, b.SeenAt
+	return a == b
+}
+
+// row is the node's row as the facts have it now.
+func (p *pass) row(old ledger.Node, n *burst.Node, why burst.Reason) ledger.Node {
+	row, s := old, p.slurm[n.Name]
+	array := p.arrayPolicy(n.Nodearray)
+	row.Name, row.Nodearray = string(n.Name), string(n.Nodearray)
+	row.SlurmState, row.SlurmFlags, row.State = s.base, strings.Join(s.flags, "+"), n.Slurm.String()
+	row.Supply, row.NodeID = n.Supply.String(), n.NodeID
+	if status, asked := p.status[n.Name]; asked {
+		row.CycleCloudStatus = status
+	}
+	row.ResumeID = n.Created.ResumeID
+	row.CreatedEpoch, row.CreatedSequence = n.Created.Epoch, n.Created.Sequence
+	row.DownEpoch, row.DownSequence = n.DownAt.Epoch, n.DownAt.Sequence
+	row.CreatedAt, row.TerminatedAt = n.CreatedAt, n.TerminatedAt
+	row.LastAbortAt, row.RefusedAt, row.FailedAt = n.AbortedAt, n.RefusedAt, n.FailedAt
+	row.ReasonCode, row.Reason = string(why.Code), why.Text
+	row.IdleSince, row.IdleDeadline, row.PoweringUpSince, row.BootDeadline = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	up := false
+	switch n.Slurm {
+	case burst.Idle:
+		row.IdleSince, row.IdleDeadline, up = s.since, s.since.Add(array.IdleTimeout), true
+	case burst.Busy, burst.Reserved, burst.DrainedUp:
+		up = true
+	case burst.PoweringUp:
+		row.PoweringUpSince = s.since
+		if !n.CreatedAt.IsZero() {
+			row.BootDeadline = n.CreatedAt.Add(array.BootDeadline)
+		}
+	case burst.SlurmUnknown, burst.Undefined, burst.PoweredDown, burst.Fenced, burst.Drained, burst.Waking, burst.Down,
+		burst.NotResponding, burst.PowerDownPending, burst.PoweringDown, burst.DownPoweredDown, burst.StuckPoweredDown,
+		burst.DownPoweringUp:
+	}
+	switch {
+	case n.CreatedAt.IsZero():
+		row.JoinedAt = time.Time{}
+	case up && row.JoinedAt.Before(n.CreatedAt):
+		row.JoinedAt = p.view.asOf
+	}
+	return row
+}
+
+func (p *pass) arrayPolicy(name burst.NodearrayName) burst.Nodearray {
+	i := slices.IndexFunc(p.config.Policy.Nodearrays, func(a burst.Nodearray) bool { return a.Name == name })
+	return p.config.Policy.Nodearrays[i] // facts are built from the policy: it is there
+}
+
+func (p *pass) projectArrays(ctx context.Context, now time.Time, plan burst.Plan) error {
+	var changed []ledger.Nodearray
+	for _, array := range p.config.Policy.Nodearrays {
+		old := p.arrays[string(array.Name)]
+		row := p.arrayRow(old, array, plan)
+		same := old
+		same.UpdatedAt, same.Revision = row.UpdatedAt, row.Revision
+		if same == row && !slices.Contains(p.timers, row.Name) {
+			continue
+		}
+		row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
+		changed = append(changed, row)
+	}
+	p.timers = nil
+	if len(changed) == 0 {
+		return nil
+	}
+	written, lost, err := p.Ledger.PutNodearrays(ctx, p.name, changed)
+	if err != nil {
+		return fmt.Errorf("project nodearrays: %w", err)
+	}
+	for _, row := range written {
+		p.arrays[row.Name] = row
+	}
+	if len(lost) > 0 {
+		return fmt.Errorf("project nodearrays %s: %w", strings.Join(lost, ", "), ledger.ErrConflict)
+	}
+	return nil
+}
+
+func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.Plan) ledger.Nodearray {
+	row := old
+	row.Name, row.Partition, row.Limit = string(array.Name), array.Partition, array.MaxNodes
+	row.Counts, row.Desired = p.counts(array)
+	row.ReasonCode, row.Reason = "", ""
+	for _, a := range p.facts.Nodearrays {
+		if a.Name == array.Name {
+			row.ClosedUntil = a.ClosedUntil
+		}
+	}
+	for _, c := range plan.Closings {
+		if c.Nodearray == array.Name {
+			row.ReasonCode, row.Reason = string(c.Reason.Code), c.Reason.Text
+		}
+	}
+	for _, h := range plan.Holds {
+		if h.Nodearray == array.Name && len(h.Nodes) == 0 {
+			row.ReasonCode, row.Reason = string(h.Reason.Code), h.Reason.Text
+		}
+	}
+	return row
+}
+
+func (p *pass) counts(array burst.Nodearray) (c ledger.NodeCounts, desired int) {
+	for _, name := range array.Nodes {
+		n := p.facts.Nodes[p.index[name]]
+		if n.Slurm != burst.Undefined {
+			c.Defined++
+		}
+		switch n.Supply {
+		case burst.Creating, burst.Booting, burst.Ready, burst.Failed, burst.Leaving, burst.Off:
+			c.VMs++
+		case burst.SupplyUnknown, burst.Absent:
+		}
+		switch n.Slurm {
+		case burst.PoweredDown:
+			c.PoweredDown++
+			c.Usable++
+		case burst.Fenced, burst.Drained:
+			c.Fenced++
+		case burst.Waking, burst.PoweringUp, burst.DownPoweringUp:
+			c.PoweringUp++
+			desired++
+		case burst.Idle:
+			c.Idle++
+			c.Usable++
+			desired++
+		case burst.Busy, burst.Reserved, burst.DrainedUp:
+			c.Busy++
+			desired++
+		case burst.PoweringDown, burst.PowerDownPending:
+			c.PoweringDown++
+		case burst.Down, burst.DownPoweredDown, burst.StuckPoweredDown:
+			c.Down++
+		case burst.SlurmUnknown, burst.NotResponding:
+			c.Unknown++
+		case burst.Undefined:
+		}
+	}
+	return c, desired
+}
+
+func (p *pass) projectCommands(ctx context.Context) error {
+	var rows []ledger.Command
+	for _, i := range p.settled {
+		command, err := commandOf(i)
+		if i.Kind != kindCommand || err != nil || len(i.Outcome) == 0 || i.Outcome[0].Code != outcomeSent {
+			continue
+		}
+		rows = append(rows, commandRow(command, i))
+	}
+	rows = append(rows, p.answered...)
+	p.answered = nil
+	if len(rows) == 0 {
+		return nil
+	}
+	// A conflict means that the row is there already, or that somebody else
+	// took the answer in: both leave the table right.
+	if _, _, err := p.Ledger.PutCommands(ctx, p.name, rows); err != nil {
+		return fmt.Errorf("project commands: %w", err)
+	}
+	return nil
+}
+
+// action is one line of a decision's record.
+type action struct {
+	Kind      string   `json:"kind"`
+	Nodearray string   `json:"nodearray"`
+	Targets   []string `json:"targets"`
+	Code      string   `json:"code"`
+	Reason    string   `json:"reason"`
+}
+
+// record keeps a decision, with the facts that it rests on, when it acts or
+// when its reasons changed.
+func (p *pass) record(ctx context.Context, now time.Time, plan burst.Plan) error {
+	actions, holds := actionsOf(plan), holdsOf(plan)
+	memory := p.remembered(p.name)
+	sum := sha256.Sum256([]byte(holds))
+	digest := hex.EncodeToString(sum[:8])
+	if !plan.Acts() && digest == memory.holds {
+		return nil
+	}
+	facts, err := compress(p.facts)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(actions)
+	if err != nil {
+		return fault.New(fault.Bug, "encode actions", err)
+	}
+	d := ledger.Decision{
+		ID: fmt.Sprintf("%d-%d", p.part.Cluster.Revision, now.UnixMilli()), At: now, Trigger: p.trigger.name, Revision: p.part.Cluster.Revision,
+		PolicyVersion: p.config.Policy.Version, Actions: string(text), Holds: holds, Facts: facts, Reasons: reasonsOf(plan),
+	}
+	for _, i := range p.settled {
+		d.RequestIDs = append(d.RequestIDs, i.RequestID)
+	}
+	if err := p.Ledger.AppendDecision(ctx, p.name, d); err != nil {
+		return fmt.Errorf("record decision: %w", err)
+	}
+	memory.holds = digest
+	p.remember(p.name, memory)
+	return nil
+}
+
+func actionsOf(plan burst.Plan) []action {
+	var actions []action
+	for _, c := range plan.Commands {
+		a := action{Kind: string(c.Kind), Nodearray: string(c.Nodearray), Targets: c.Jobs, Code: string(c.Reason.Code), Reason: c.Reason.Text}
+		for _, n := range c.Nodes {
+			a.Targets = append(a.Targets, string(n))
+		}
+		actions = append(actions, a)
+	}
+	for _, t := range plan.Terminates {
+		a := action{Kind: kindTerminate, Nodearray: string(t.Nodearray), Code: string(t.Reason.Code), Reason: t.Reason.Text}
+		for _, target := range t.Targets {
+			a.Targets = append(a.Targets, string(target.Node))
+		}
+		actions = append(actions, a)
+	}
+	for _, c := range plan.Creates {
+		a := action{Kind: kindCreate, Nodearray: string(c.Nodearray), Code: string(c.Reason.Code), Reason: c.Reason.Text}
+		for _, n := range c.Nodes {
+			a.Targets = append(a.Targets, string(n))
+		}
+		actions = append(actions, a)
+	}
+	return actions
+}
+
+func holdsOf(plan burst.Plan) string {
+	lines := make([]action, 0, len(plan.Holds))
+	for _, h := range plan.Holds {
+		a := action{Kind: "hold", Nodearray: string(h.Nodearray), Code: string(h.Reason.Code), Reason: h.Reason.Text}
+		for _, n := range h.Nodes {
+			a.Targets = append(a.Targets, string(n))
+		}
+		lines = append(lines, a)
+	}
+	text, _ := json.Marshal(lines) // strings only: cannot fail
+	return string(text)
+}
+
+func reasonsOf(plan burst.Plan) string {
+	seen := map[string]bool{}
+	var codes []string
+	for _, a := range actionsOf(plan) {
+		seen[a.Code] = true
+	}
+	for _, h := range plan.Holds {
+		seen[string(h.Reason.Code)] = true
+	}
+	for code := range seen {
+		codes = append(codes, code)
+	}
+	slices.Sort(codes)
+	text, _ := json.Marshal(codes) // strings only: cannot fail
+	return string(text)
+}
+
+// compress gives the gzipped JSON of facts, enough to decide again.
+func compress(f burst.Facts) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if err := json.NewEncoder(z).Encode(f); err != nil {
+		return nil, fault.New(fault.Bug, "encode facts", err)
+	}
+	if err := z.Close(); err != nil {
+		return nil, fault.New(fault.Bug, "compress facts", err)
+	}
+	return b.Bytes(), nil
+}
