@@ -2,6 +2,9 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# A build says what it was made of by its sources, not by the state of git.
+export GOFLAGS ?= -buildvcs=false
+
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := build/bin/golangci-lint
 GO_TEST := go test -race -shuffle=on -p 2

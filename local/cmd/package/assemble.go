@@ -162,7 +162,7 @@ func (j job) buildHandler(ctx context.Context, stage string) error {
 	if err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", target, "./cmd/"+executable)
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", target, "./cmd/"+executable)
 	build.Dir = j.root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+j.goarch)
 	if output, err := build.CombinedOutput(); err != nil {
