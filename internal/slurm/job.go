@@ -43,8 +43,9 @@ func (s JobState) IsFinished() bool {
 	case JobCompleted, JobCancelled, JobFailed, JobTimeout, JobNodeFail,
 		JobPreempted, JobBootFail, JobDeadline, JobOutOfMemory:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Job is one job, or one task of an array, as squeue shows it.

@@ -25,7 +25,7 @@ func Poke(dir string) error {
 	if err != nil {
 		return fmt.Errorf("poke agent: %w", err)
 	}
-	defer syscall.Close(fd)
+	defer func() { _ = syscall.Close(fd) }()
 	err = atSocket(dir, func(address syscall.Sockaddr) error {
 		return syscall.Sendto(fd, []byte{1}, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, address)
 	})
@@ -74,12 +74,12 @@ func Listen(dir string) (*Listener, error) {
 	}
 	path := filepath.Join(dir, socketName)
 	if err := bind(fd, dir, path); err != nil {
-		syscall.Close(fd)
+		_ = syscall.Close(fd)
 		return nil, fmt.Errorf("listen on spool %s: %w", dir, err)
 	}
 	self, err := os.Lstat(path)
 	if err != nil {
-		syscall.Close(fd)
+		_ = syscall.Close(fd)
 		return nil, fmt.Errorf("listen on spool %s: %w", dir, err)
 	}
 	l := &Listener{

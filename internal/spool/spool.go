@@ -129,7 +129,7 @@ func encode(record Record) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool record: %w", err)
 	}
-	return data, nil
+	return append(data, '\n'), nil
 }
 
 func decode(data []byte) (Record, error) {
