@@ -23,7 +23,7 @@ const (
 	Traceparent   = "traceparent" // W3C Trace Context
 	Epoch         = "epoch"       // the agent in charge
 	Sequence      = "sequence"    // the snapshot within its epoch
-	SnapshotAge   = "snapshot_age"
+	SnapshotAge   = "snapshot_age_ms"
 	Revision      = "revision" // of the commit partition
 	PolicyVersion = "policy_version"
 	Decision      = "decision" // the id in burstdecisions
