@@ -63,7 +63,7 @@ func StartFrom(ctx context.Context, buildDir, dir string) (*Server, error) {
 		return nil, fmt.Errorf("start Azurite: %w", err)
 	}
 	// Not CommandContext: ctx bounds the start, not the life of the server.
-	cmd := exec.Command(argv[0], argv[1:]...) //nolint:noctx // see above
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	process, err := child.Start(cmd)
 	if err != nil {
