@@ -62,12 +62,12 @@ func (q *queue) receiveDeferred(sequences []int64, deletes bool, holds func(*con
 	return found, nil
 }
 
-// groupIDs lists groups in order of their id: those with messages, or those whose
-// state changed after since, if it is not zero.
+// groupIDs lists groups in order of their id: those with messages or a state, or
+// those whose state changed after since, if it is not zero.
 func (q *queue) groupIDs(since time.Time) []string {
 	var ids []string
 	for id, g := range q.groups {
-		if since.IsZero() && g.messages > 0 || !since.IsZero() && g.updated.After(since) {
+		if since.IsZero() && (g.messages > 0 || g.state != nil) || !since.IsZero() && g.updated.After(since) {
 			ids = append(ids, id)
 		}
 	}

@@ -104,6 +104,15 @@ func newNamespace(t *testing.T, queues ...QueueConfig) *namespace {
 	return n
 }
 
+// newRealTimeNamespace starts an emulator on the machine's clock.
+func newRealTimeNamespace(t *testing.T, queues ...QueueConfig) *namespace {
+	t.Helper()
+	n := &namespace{t: t}
+	n.srv, n.addr = startServer(t, Config{Queues: queues})
+	n.client = n.newClient()
+	return n
+}
+
 func startServer(t testing.TB, cfg Config) (*Server, string) {
 	t.Helper()
 	srv, err := New(cfg)
