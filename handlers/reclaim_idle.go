@@ -1,0 +1,25 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/slurmburst/slurmburst/internal/event"
+	"github.com/slurmburst/slurmburst/internal/logging"
+)
+
+// reclaimIdle asks for a sweep of every cluster. The sweeps run as scale_down,
+// each in its cluster's session, so that they never run beside a decision for
+// the same cluster.
+func (a *app) reclaimIdle(ctx context.Context, _ invocation, log *logRecord) error {
+	var failed []error
+	for _, cluster := range a.Clusters {
+		timer := event.ScaleDownTimer{Cluster: cluster, Purpose: event.Recheck, Generation: a.Now().UnixMilli(), Due: a.Now()}
+		if _, err := a.Rechecks.ScheduleTimer(ctx, timer); err != nil {
+			failed = append(failed, fmt.Errorf("ask for a sweep of cluster %s: %w", cluster, err))
+		}
+	}
+	log.add(logging.Count, len(a.Clusters)-len(failed))
+	return errors.Join(failed...)
+}
