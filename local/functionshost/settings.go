@@ -1,0 +1,80 @@
+package functionshost
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var settingReference = regexp.MustCompile(`%([A-Za-z_][A-Za-z0-9_.:\-]*)%`)
+
+// settings are the app settings. Names are compared without case, as .NET
+// configuration does; the environment of the handler keeps their case.
+type settings map[string]string
+
+func (s settings) lookup(name string) (string, bool) {
+	if v, ok := s[name]; ok {
+		return v, true
+	}
+	for k, v := range s {
+		if strings.EqualFold(k, name) {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// expand replaces %NAME% and lists the names that are not set. An unset name
+// becomes "".
+func (s settings) expand(text string) (expanded string, unset []string) {
+	expanded = settingReference.ReplaceAllStringFunc(text, func(ref string) string {
+		name := strings.Trim(ref, "%")
+		v, ok := s.lookup(name)
+		if !ok {
+			unset = append(unset, name)
+		}
+		return v
+	})
+	return expanded, unset
+}
+
+// connection finds a connection string as the WebJobs SDK does: the name with
+// the prefix AzureWebJobs first, then the bare name.
+func (s settings) connection(name string) (string, error) {
+	for _, candidate := range []string{"AzureWebJobs" + name, "ConnectionStrings:" + name, name} {
+		if v, ok := s.lookup(candidate); ok && v != "" {
+			if !strings.Contains(v, "Endpoint=") {
+				return "", fmt.Errorf("setting %s is no Service Bus connection string", candidate)
+			}
+			return v, nil
+		}
+	}
+	if _, ok := s.lookup(name + "__fullyQualifiedNamespace"); ok {
+		return "", fmt.Errorf("setting %s__fullyQualifiedNamespace asks for an identity, which does not exist locally; set %s to a connection string", name, name)
+	}
+	return "", fmt.Errorf("setting %s is not set", name)
+}
+
+// disabled reports whether a setting switches the function off.
+func (s settings) disabled(function string) bool {
+	for _, name := range []string{"AzureWebJobs." + function + ".Disabled", "AzureWebJobs_" + function + "_Disabled"} {
+		if v, ok := s.lookup(name); ok && (v == "1" || strings.EqualFold(v, "true")) {
+			return true
+		}
+	}
+	return false
+}
+
+// environment is what the handler starts with, before the five variables of the
+// custom handler contract. Nothing of the host's own environment leaks in but
+// PATH and HOME, so that an app cannot lean on the developer's shell.
+func (s settings) environment() []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	for name, value := range s {
+		env = append(env, name+"="+value)
+	}
+	slices.Sort(env[2:])
+	return env
+}
