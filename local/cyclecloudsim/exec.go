@@ -56,6 +56,12 @@ type ExecLauncher struct {
 	// the process tree. Slurm gives SLURMD_NODENAME={name} and SLURM_CONF to
 	// every job process.
 	JobMarks []string
+	// JobFiles are absolute paths. With IsolationTree, a process that has one
+	// of them open for writing belongs to the VM, as one that writes to the
+	// VM's own log does. slurmstepd leaves the tree, overwrites its environment
+	// with its title, and is known by slurmd's log only (SlurmdLogFile, which
+	// therefore needs a %n).
+	JobFiles []string
 
 	probe sync.Once
 	auto  Isolation
@@ -110,6 +116,14 @@ func (l *ExecLauncher) Start(ctx context.Context, spec VMSpec) (VM, error) {
 	for _, m := range l.JobMarks {
 		v.jobMarks = append(v.jobMarks, fill.Replace(m))
 	}
+	logFile, err := filepath.Abs(filepath.Join(l.LogDir, spec.Name+".log"))
+	if err != nil {
+		return nil, fmt.Errorf("start VM of node %s: %w", spec.Name, err)
+	}
+	v.jobFiles = []string{logFile}
+	for _, f := range l.JobFiles {
+		v.jobFiles = append(v.jobFiles, fill.Replace(f))
+	}
 	args := []string{"-c", initScript, string(mode)}
 	for _, a := range l.Argv {
 		args = append(args, fill.Replace(a))
@@ -126,7 +140,7 @@ func (l *ExecLauncher) Start(ctx context.Context, spec VMSpec) (VM, error) {
 	if mode == IsolationNamespace {
 		namespaced(cmd.SysProcAttr)
 	}
-	if err := v.start(ctx, cmd, filepath.Join(l.LogDir, spec.Name+".log")); err != nil {
+	if err := v.start(ctx, cmd, logFile); err != nil {
 		return nil, fmt.Errorf("start VM of node %s: %w", spec.Name, err)
 	}
 	return v, nil
@@ -147,6 +161,7 @@ type execVM struct {
 	mark     string
 	mode     Isolation
 	jobMarks []string
+	jobFiles []string
 	process  *os.Process
 	ended    chan struct{} // closed when the first process was reaped
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -41,14 +42,14 @@ func processes() []process {
 }
 
 // members finds the VM's processes: the first one and what descends from it,
-// and every process that carries the VM's mark or all of its job marks, with
-// what descends from that. Real slurmd leaves slurmstepd and job scripts to
-// init when it is killed, so descent alone is not enough.
+// and every process that carries the VM's mark or all of its job marks or
+// writes to one of its files, with what descends from that. Real slurmd leaves
+// slurmstepd and job scripts to init, so descent alone is not enough.
 func (v *execVM) members() []process {
 	table := processes()
 	in := map[int]bool{}
 	for _, p := range table {
-		in[p.pid] = p.pid == v.process.Pid && !v.reaped() || v.marked(p.pid)
+		in[p.pid] = p.pid == v.process.Pid && !v.reaped() || v.marked(p.pid) || v.writes(p.pid)
 	}
 	for grown := true; grown; {
 		grown = false
@@ -83,6 +84,22 @@ func (v *execVM) marked(pid int) bool {
 		}
 	}
 	return len(v.jobMarks) > 0
+}
+
+func (v *execVM) writes(pid int) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)) // the pattern is well-formed
+	for _, fd := range fds {
+		to, err := os.Readlink(fd)
+		if err != nil || !slices.Contains(v.jobFiles, to) {
+			continue
+		}
+		// The link's own mode says how the file was opened; somebody who only
+		// reads a log is no part of the VM.
+		if info, err := os.Lstat(fd); err == nil && info.Mode()&0o200 != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // stopTree freezes the VM until it no longer grows, so that nothing can fork

@@ -22,7 +22,7 @@ import (
 type cycleCloudFlags struct {
 	addr, control, journal, certificate, logs string
 	plain                                     bool
-	arrays, quirks, env, marks                []string
+	arrays, quirks, env, marks, files         []string
 	acquire, boot, ready, terminate, vanish   string
 	cfg                                       cyclecloudsim.Config
 }
@@ -58,6 +58,7 @@ Without a program the VMs have no process.`,
 	p.StringArrayVar(&f.quirks, "quirk", nil, "pin an open point of the API as name=answer; repeatable")
 	p.StringArrayVar(&f.env, "env", nil, "NAME=value for the program of the VMs; repeatable")
 	p.StringArrayVar(&f.marks, "job-mark", nil, "NAME=value by which processes that left the VM's tree are known; repeatable")
+	p.StringArrayVar(&f.files, "job-file", nil, "file by whose writers the same is known; repeatable")
 	p.Int64Var(&f.cfg.Seed, "seed", 0, "seed of every random choice; 0 picks one")
 	p.IntVar(&f.cfg.ClusterMaxCount, "cluster-max", 0, "most nodes of the cluster; 0 means no limit")
 	p.IntVar(&f.cfg.RegionalQuota, "quota", 10_000, "cores of the region")
@@ -158,7 +159,7 @@ func (f *cycleCloudFlags) fill(argv []string) error {
 		errs = append(errs, f.cfg.Quirks.Set(name, cyclecloudsim.Answer(answer)))
 	}
 	if len(argv) > 0 {
-		f.cfg.Launcher = &cyclecloudsim.ExecLauncher{Argv: argv, Env: f.env, LogDir: f.logs, JobMarks: f.marks}
+		f.cfg.Launcher = &cyclecloudsim.ExecLauncher{Argv: argv, Env: f.env, LogDir: f.logs, JobMarks: f.marks, JobFiles: f.files}
 	}
 	return errors.Join(errs...)
 }
