@@ -375,8 +375,10 @@ func (c *Client) Jobs(ctx context.Context, query JobQuery) (jobs []Job, dropped 
 
 func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) (jobs []Job, dropped int, err error) {
 	var (
-		row jobRow
-		bad int
+		row   jobRow
+		bad   int
+		page  = make([]Job, 0, jobsPerPage)
+		pages [][]Job
 	)
 	dropped, err = readRecords(stream, recordEnd, func(record []byte) {
 		row = jobRow{}
@@ -384,10 +386,18 @@ func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) 
 			bad++
 			return
 		}
-		jobs = append(jobs, *row.finish())
+		if len(page) == cap(page) {
+			pages = append(pages, page)
+			page = make([]Job, 0, jobsPerPage)
+		}
+		page = append(page, *row.finish())
 	})
-	return slices.Clip(jobs), dropped + bad, err
+	return slices.Concat(append(pages, page)...), dropped + bad, err
 }
+
+// jobsPerPage keeps a long answer from being copied again and again while it
+// grows: half of the time of reading 100,000 jobs went there.
+const jobsPerPage = 1024
 
 func joinRefs(refs []JobRef) string {
 	words := make([]string, len(refs))
