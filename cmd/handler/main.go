@@ -1,0 +1,49 @@
+// Command handler is the Azure Functions custom handler: it wires settings,
+// policies, vendors and handlers together and listens where the host says. It
+// must never log a secret, and it holds no state that a SIGKILL could lose.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/config"
+	"github.com/slurmburst/slurmburst/internal/logging"
+)
+
+func main() {
+	if err := run(os.Getenv, os.Environ(), os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintf(os.Stderr, "handler: error: %v\n", err)
+		// Not 0: the host takes that for a wish to stay dead.
+		os.Exit(1)
+	}
+}
+
+// run serves until the host kills the process.
+func run(getenv func(string) string, environ []string, stdout, stderr io.Writer) error {
+	settings, err := config.LoadApp(getenv, environ)
+	if err != nil {
+		return fmt.Errorf("read settings: %w", err)
+	}
+	logger := logging.New(stdout, stderr, settings.LogLevel)
+	app, err := wire(settings, logger)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(settings.Port)))
+	if err != nil {
+		return fmt.Errorf("listen where the host says: %w", err)
+	}
+	logger.Info("handler started", logging.Address, listener.Addr().String())
+	server := &http.Server{Handler: app, ReadHeaderTimeout: 10 * time.Second}
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return nil
+}
