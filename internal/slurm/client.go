@@ -157,9 +157,12 @@ func isUnreachable(stderr string) bool {
 	return false
 }
 
+// maxComplaintBytes bounds what an error repeats of a program's complaint.
+const maxComplaintBytes = 2 << 10
+
 // oneLine makes a program's complaint fit into an error.
 func oneLine(text string) string {
-	return printable([]byte(strings.Join(strings.Fields(text), " ")), maxStderrBytes)
+	return printable([]byte(strings.Join(strings.Fields(text), " ")), maxComplaintBytes)
 }
 
 // Ping tells which controllers answer (scontrol ping). It is an error when

@@ -243,11 +243,16 @@ func TestJobQueriesBecomeArguments(t *testing.T) {
 		})
 	}
 	client := &slurm.Client{Runner: runnerFunc(func(slurm.Command) (string, slurm.Exit, error) {
-		t.Error("a bad state was run")
+		t.Error("a bad query was run")
 		return "", slurm.Exit{}, nil
 	})}
-	if _, _, err := client.Jobs(t.Context(), slurm.JobQuery{States: []slurm.JobState{"PD --json"}}); fault.Of(err) != fault.Invalid {
-		t.Errorf("got %v", err)
+	for _, bad := range []slurm.JobQuery{
+		{States: []slurm.JobState{"PD --json"}},
+		{Jobs: make([]slurm.JobRef, 60_000)}, // one argument takes 128 KB
+	} {
+		if _, _, err := client.Jobs(t.Context(), bad); fault.Of(err) != fault.Invalid {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

@@ -321,8 +321,8 @@ type JobQuery struct {
 	// States are the wanted states; none means all, with finished jobs as
 	// long as Slurm remembers them.
 	States []JobState
-	// Jobs are the wanted jobs; none means all. A job that Slurm no longer
-	// knows is simply absent from the answer.
+	// Jobs are the wanted jobs, about 10,000 at most; none means all. A job
+	// that Slurm no longer knows is simply absent from the answer.
 	Jobs []JobRef
 }
 
@@ -341,7 +341,11 @@ func (q JobQuery) args() ([]string, error) {
 	}
 	args = append(args, "-t", states)
 	if len(q.Jobs) > 0 {
-		args = append(args, "-j", joinRefs(q.Jobs))
+		list := joinRefs(q.Jobs)
+		if len(list) > maxListBytes {
+			return nil, fault.Newf(fault.Invalid, "query of %d jobs at once is too long", len(q.Jobs))
+		}
+		args = append(args, "-j", list)
 	}
 	return args, nil
 }

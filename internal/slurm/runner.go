@@ -23,7 +23,8 @@ type Command struct {
 type Exit struct {
 	// Code is the exit status, or -1 when a signal ended the program.
 	Code int
-	// Stderr is the beginning of what it wrote there, at most 2 KB.
+	// Stderr is the beginning of what it wrote there, at most 64 KB: an
+	// update of many jobs complains once for each.
 	Stderr string
 }
 
@@ -37,7 +38,7 @@ type Runner interface {
 }
 
 const (
-	maxStderrBytes = 2 << 10
+	maxStderrBytes = 64 << 10
 	maxStdoutBytes = 64 << 20
 	// killGrace is how long a killed program may hold its pipes open.
 	killGrace = time.Second

@@ -179,11 +179,33 @@ func (c *Client) UpdateJobs(ctx context.Context, jobs []JobRef, change JobUpdate
 	}
 	var outcome Outcome
 	for some := range slices.Chunk(jobs, maxJobsPerRun) {
-		if err := c.update(ctx, &outcome, append([]string{"JobId=" + joinRefs(some)}, args...)); err != nil {
+		// 26.05 fails for each job of a list by itself, so a repeat of the
+		// whole list would never see all of them succeed at once.
+		narrow := func(stderr string) []string {
+			some = stillBusy(some, stderr)
+			return append([]string{"JobId=" + joinRefs(some)}, args...)
+		}
+		if err := c.updateUntilTaken(ctx, &outcome, narrow(""), narrow); err != nil {
 			return outcome, err
 		}
 	}
 	return outcome, nil
+}
+
+// stillBusy gives the jobs that scontrol named as temporarily unavailable, or
+// all of them where it named none that was asked for.
+func stillBusy(jobs []JobRef, stderr string) []JobRef {
+	named := map[string]bool{}
+	for line := range strings.Lines(stderr) {
+		if _, job, found := strings.Cut(line, repeatText+" for job "); found {
+			named[strings.TrimSpace(job)] = true
+		}
+	}
+	busy := slices.DeleteFunc(slices.Clone(jobs), func(job JobRef) bool { return !named[job.String()] })
+	if len(busy) < len(named) || len(busy) == 0 {
+		return jobs
+	}
+	return busy
 }
 
 func (u JobUpdate) args() ([]string, error) {
@@ -227,13 +249,18 @@ func (c *Client) UpdatePartition(ctx context.Context, partition PartitionName, s
 	return outcome, err
 }
 
-// update runs "scontrol update", at once again while slurmctld says that the
-// resource is temporarily unavailable.
+// update runs "scontrol update", repeating it unchanged.
 func (c *Client) update(ctx context.Context, outcome *Outcome, args []string) error {
-	args = append([]string{"update"}, args...)
+	return c.updateUntilTaken(ctx, outcome, args, func(string) []string { return args })
+}
+
+// updateUntilTaken runs "scontrol update", at once again while slurmctld says
+// that the resource is temporarily unavailable. narrow gives the arguments of
+// the repeat from what scontrol complained about.
+func (c *Client) updateUntilTaken(ctx context.Context, outcome *Outcome, args []string, narrow func(stderr string) []string) error {
 	for range 1 + maxRepeats {
 		outcome.Calls++
-		exit, err := c.run(ctx, "scontrol", args, func(stdout io.Reader) error {
+		exit, err := c.run(ctx, "scontrol", append([]string{"update"}, args...), func(stdout io.Reader) error {
 			_, err := io.Copy(io.Discard, stdout)
 			return err
 		})
@@ -256,6 +283,7 @@ func (c *Client) update(ctx context.Context, outcome *Outcome, args []string) er
 			}
 			return nil
 		}
+		args = narrow(exit.Stderr)
 	}
 	return nil // the read-back tells what became of it
 }

@@ -182,6 +182,35 @@ func TestUpdatesAreRepeatedWhileUnavailable(t *testing.T) {
 	}
 }
 
+func TestOnlyTheJobsThatFailedAreRepeated(t *testing.T) {
+	const busy = "Resource temporarily unavailable for job "
+	tests := []struct {
+		name, stderr, want string
+	}{
+		{"one of three", busy + "2\n", "JobId=2"},
+		{"two of three", busy + "3\n" + busy + "1\n", "JobId=1,3"},
+		{"a job under another name", busy + "77\n", "JobId=1,2,3"},
+		{"one known, one under another name", busy + "1\n" + busy + "77\n", "JobId=1,2,3"},
+		{"no name at all", "Resource temporarily unavailable\n", "JobId=1,2,3"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &recorder{exits: []slurm.Exit{{Code: 1, Stderr: tt.stderr}, {}}}
+			jobs := []slurm.JobRef{{Job: 1}, {Job: 2}, {Job: 3}}
+			if _, err := r.client().UpdateJobs(t.Context(), jobs, slurm.JobUpdate{Partitions: []slurm.PartitionName{"htc"}}); err != nil {
+				t.Fatal(err)
+			}
+			want := [][]string{
+				{"scontrol", "update", "JobId=1,2,3", "Partition=htc"},
+				{"scontrol", "update", tt.want, "Partition=htc"},
+			}
+			if diff := cmp.Diff(want, r.calls); diff != "" {
+				t.Errorf("calls differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestTheExitCodeOfAnUpdateIsOnlyInformation(t *testing.T) {
 	tests := []struct {
 		name string
