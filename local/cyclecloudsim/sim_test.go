@@ -58,6 +58,12 @@ func newSim(t testing.TB, change func(*Config)) *Sim {
 	return s
 }
 
+// failer is what a test and a property's run have in common.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
 // answer is a reply with its body read.
 type answer struct {
 	code   int
@@ -66,7 +72,7 @@ type answer struct {
 }
 
 // call sends one request with good credentials straight to the handler.
-func call(t testing.TB, s *Sim, method, path, body string) answer {
+func call(t failer, s *Sim, method, path, body string) answer {
 	t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.SetBasicAuth("u", "p")
@@ -76,7 +82,7 @@ func call(t testing.TB, s *Sim, method, path, body string) answer {
 }
 
 // want calls and fails the test when the status code is another one.
-func want(t testing.TB, s *Sim, code int, method, path, body string) answer {
+func want(t failer, s *Sim, code int, method, path, body string) answer {
 	t.Helper()
 	a := call(t, s, method, path, body)
 	if a.code != code {
@@ -85,7 +91,7 @@ func want(t testing.TB, s *Sim, code int, method, path, body string) answer {
 	return a
 }
 
-func decode[T any](t testing.TB, a answer) T {
+func decode[T any](t failer, a answer) T {
 	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
@@ -108,7 +114,7 @@ func manage(t testing.TB, s *Sim, action, body string) managementResult {
 	return decode[managementResult](t, want(t, s, 202, "POST", root+"/nodes/"+action, body))
 }
 
-func status(t testing.TB, s *Sim) clusterStatus {
+func status(t failer, s *Sim) clusterStatus {
 	t.Helper()
 	return decode[clusterStatus](t, want(t, s, 200, "GET", root+"/status?nodes=true", ""))
 }
