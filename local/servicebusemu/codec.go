@@ -40,46 +40,46 @@ type (
 
 // Constructors of AMQP 1.0 part 1, section 1.6 that this code names.
 const (
-	ctorDescribed = 0x00
-	ctorNull      = 0x40
-	ctorTrue      = 0x41
-	ctorFalse     = 0x42
-	ctorUint0     = 0x43
-	ctorUlong0    = 0x44
-	ctorList0     = 0x45
-	ctorUbyte     = 0x50
-	ctorByte      = 0x51
-	ctorSmallUint = 0x52
-	ctorSmallUlng = 0x53
-	ctorSmallInt  = 0x54
-	ctorSmallLong = 0x55
-	ctorBool      = 0x56
-	ctorUshort    = 0x60
-	ctorShort     = 0x61
-	ctorUint      = 0x70
-	ctorInt       = 0x71
-	ctorFloat     = 0x72
-	ctorChar      = 0x73
-	ctorDecimal32 = 0x74
-	ctorUlong     = 0x80
-	ctorLong      = 0x81
-	ctorDouble    = 0x82
-	ctorTimestamp = 0x83
-	ctorDecimal64 = 0x84
-	ctorDecimal16 = 0x94
-	ctorUUID      = 0x98
-	ctorBinary8   = 0xa0
-	ctorString8   = 0xa1
-	ctorSymbol8   = 0xa3
-	ctorBinary32  = 0xb0
-	ctorString32  = 0xb1
-	ctorSymbol32  = 0xb3
-	ctorList8     = 0xc0
-	ctorMap8      = 0xc1
-	ctorList32    = 0xd0
-	ctorMap32     = 0xd1
-	ctorArray8    = 0xe0
-	ctorArray32   = 0xf0
+	ctorDescribed  = 0x00
+	ctorNull       = 0x40
+	ctorTrue       = 0x41
+	ctorFalse      = 0x42
+	ctorUint0      = 0x43
+	ctorUlong0     = 0x44
+	ctorList0      = 0x45
+	ctorUbyte      = 0x50
+	ctorByte       = 0x51
+	ctorSmallUint  = 0x52
+	ctorSmallUlng  = 0x53
+	ctorSmallInt   = 0x54
+	ctorSmallLong  = 0x55
+	ctorBool       = 0x56
+	ctorUshort     = 0x60
+	ctorShort      = 0x61
+	ctorUint       = 0x70
+	ctorInt        = 0x71
+	ctorFloat      = 0x72
+	ctorChar       = 0x73
+	ctorDecimal32  = 0x74
+	ctorUlong      = 0x80
+	ctorLong       = 0x81
+	ctorDouble     = 0x82
+	ctorTimestamp  = 0x83
+	ctorDecimal64  = 0x84
+	ctorDecimal128 = 0x94
+	ctorUUID       = 0x98
+	ctorBinary8    = 0xa0
+	ctorString8    = 0xa1
+	ctorSymbol8    = 0xa3
+	ctorBinary32   = 0xb0
+	ctorString32   = 0xb1
+	ctorSymbol32   = 0xb3
+	ctorList8      = 0xc0
+	ctorMap8       = 0xc1
+	ctorList32     = 0xd0
+	ctorMap32      = 0xd1
+	ctorArray8     = 0xe0
+	ctorArray32    = 0xf0
 )
 
 // maxDepth bounds nesting, so that a hostile value cannot exhaust the stack.
@@ -367,7 +367,7 @@ func scalar(c byte, b []byte) (any, error) {
 		return timestamp(binary.BigEndian.Uint64(b)), nil
 	case ctorUUID:
 		return uuid(b), nil
-	case ctorChar, ctorDecimal32, ctorDecimal64, ctorDecimal16:
+	case ctorChar, ctorDecimal32, ctorDecimal64, ctorDecimal128:
 		return opaque{c, string(b)}, nil
 	case ctorBinary8, ctorBinary32:
 		return append(make([]byte, 0, len(b)), b...), nil
