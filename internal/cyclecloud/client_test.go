@@ -3,6 +3,7 @@ package cyclecloud
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -10,11 +11,13 @@ import (
 	"io"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
@@ -97,15 +100,20 @@ func TestOptionsThatWouldWeakenTheClientAreRefused(t *testing.T) {
 	}
 }
 
-// newTLS starts a server of its own certificate, and counts its requests.
-func newTLS(t *testing.T) (server *httptest.Server, pin, caFile string, requests *int) {
+// newTLS starts a server of its own certificate, and counts its requests and connections.
+func newTLS(t *testing.T) (server *httptest.Server, pin, caFile string, requests *int, connections *atomic.Int32) {
 	t.Helper()
-	requests = new(int)
+	requests, connections = new(int), new(atomic.Int32)
 	server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		*requests++
 		_, _ = io.WriteString(w, `{"nodes":[]}`)
 	}))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	sum := sha256.Sum256(server.Certificate().Raw)
@@ -114,7 +122,7 @@ func newTLS(t *testing.T) (server *httptest.Server, pin, caFile string, requests
 	if err := os.WriteFile(caFile, block, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return server, hex.EncodeToString(sum[:]), caFile, requests
+	return server, hex.EncodeToString(sum[:]), caFile, requests, connections
 }
 
 func colons(pin string) string {
@@ -138,10 +146,11 @@ func TestServersAreRecognisedByAuthorityOrPin(t *testing.T) {
 		{"the pin may have colons and capitals", func(pin, _ string) ClientOptions { return ClientOptions{PinSHA256: colons(pin)} }, ""},
 		{"another pin is refused", func(string, string) ClientOptions { return ClientOptions{PinSHA256: wrong} }, wrong},
 		{"the right authority does not excuse another pin", func(_, ca string) ClientOptions { return ClientOptions{CACertFile: ca, PinSHA256: wrong} }, wrong},
+		{"the right pin does not excuse an unknown authority", func(pin, _ string) ClientOptions { return ClientOptions{RootCAs: x509.NewCertPool(), PinSHA256: pin} }, "unknown authority"},
 		{"both may agree", func(pin, ca string) ClientOptions { return ClientOptions{CACertFile: ca, PinSHA256: pin} }, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server, pin, caFile, requests := newTLS(t)
+			server, pin, caFile, requests, connections := newTLS(t)
 			options := tt.options(pin, caFile)
 			options.Retry.RetryDelay = -1
 			client, err := NewClient(server.URL, testCredential, &options)
@@ -164,12 +173,15 @@ func TestServersAreRecognisedByAuthorityOrPin(t *testing.T) {
 			if *requests != 0 {
 				t.Errorf("%d requests, with the password, reached a server that is not trusted", *requests)
 			}
+			if tries := connections.Load(); tries != 1 {
+				t.Errorf("%d tries, but a certificate does not change by asking again", tries)
+			}
 		})
 	}
 }
 
 func TestARightAuthorityDoesNotExcuseAWrongHostName(t *testing.T) {
-	server, _, caFile, _ := newTLS(t)
+	server, _, caFile, _, _ := newTLS(t)
 	client, err := NewClient(strings.Replace(server.URL, "127.0.0.1", "localhost", 1), testCredential, &ClientOptions{CACertFile: caFile})
 	if err != nil {
 		t.Fatal(err)

@@ -141,6 +141,22 @@ func TestACreateIsRepeatedWithTheSameBytes(t *testing.T) {
 	}
 }
 
+func TestAnActionIsRepeatedWithTheSameBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{steps: []func(*http.Request) (*http.Response, error){
+			breaks(errReset), answers(503, ""), answers(409, "request id was used"), answers(200, operation),
+		}}
+		got, err := w.client(t, ClientOptions{}).Terminate(t.Context(), "hpc10", NodeRequest{RequestID: "r-2", IDs: []NodeID{"id-1"}})
+		if diff := cmp.Diff(NodeResult{AlreadyAccepted: true}, got); err != nil || diff != "" {
+			t.Fatalf("got %v %s", err, diff)
+		}
+		want := append(slices.Repeat([]string{`{"requestId":"r-2","ids":["id-1"]}`}, 3), "")
+		if diff := cmp.Diff(want, w.bodies); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestAWriteWithoutARequestIDIsSentOnce(t *testing.T) {
 	for name, step := range map[string]func(*http.Request) (*http.Response, error){
 		"503":                      answers(503, "", "Retry-After", "1"),
