@@ -65,6 +65,9 @@ func expandItem(item string) ([]string, error) {
 		if from < 0 || to < from || to-from >= maxHosts {
 			return nil, fmt.Errorf("range %q in %q is not ascending or too long", r, item)
 		}
+		if len(names)+to-from >= maxHosts {
+			return nil, fmt.Errorf("%q stands for more than %d names", item, maxHosts)
+		}
 		for i := from; i <= to; i++ {
 			names = append(names, fmt.Sprintf("%s%0*d%s", prefix, len(first), i, suffix))
 		}

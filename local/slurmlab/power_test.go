@@ -172,3 +172,64 @@ func start(t *testing.T, cmd *exec.Cmd) *child.Process {
 	}
 	return process
 }
+
+// powerUp brings up a cloud node without a job.
+func powerUp(t *testing.T, lab *slurmlab.Lab, node string) *child.Process {
+	t.Helper()
+	if _, err := lab.Run(t.Context(), "scontrol", "update", "nodename="+node, "state=power_up"); err != nil {
+		t.Fatal(err)
+	}
+	awaitNode(t, lab, node, "IDLE+CLOUD+NOT_RESPONDING+POWERING_UP")
+	process := bootNode(t, lab, node)
+	awaitNode(t, lab, node, "IDLE", "POWER", "NOT_RESPONDING")
+	return process
+}
+
+// The global SuspendTime is INFINITE, so only partitions with a value of their
+// own are suspended by Slurm, and on-prem nodes never are.
+func TestOnlyThePartitionsOwnTimerSuspends(t *testing.T) {
+	t.Parallel()
+	lab := startLab(t, slurmlab.Config{LocalNodes: 1, Partitions: []slurmlab.CloudPartition{
+		{Name: "quick", Count: 1, SuspendTime: 2 * time.Second},
+		{Name: "slow", Count: 1},
+	}})
+	powerUp(t, lab, "slow-1")
+	powerUp(t, lab, "quick-1")
+	awaitNode(t, lab, "quick-1", "IDLE+CLOUD+POWER")
+	eventually(t, "SuspendProgram was called", func(context.Context) (bool, string) {
+		return len(controllerLog(t, lab).Suspends) == 1, ""
+	})
+	log := controllerLog(t, lab)
+	if log.Suspends[0].Hostlist != "quick-1" || len(log.PowerDowns) != 0 || len(log.PowerUps) != 2 {
+		t.Errorf("suspends %+v, power downs %+v, power ups %+v: want quick-1 alone, by no request", log.Suspends, log.PowerDowns, log.PowerUps)
+	}
+	for node, want := range map[string]string{"slow-1": "IDLE+CLOUD", "local-1": "IDLE"} {
+		if state, err := lab.NodeState(t.Context(), node); err != nil || state != want {
+			t.Errorf("%s is %s, want %s: %v", node, state, want, err)
+		}
+	}
+}
+
+func TestBatchJobRunsOnACloudNodeAfterARestartAndAReconfigure(t *testing.T) {
+	t.Parallel()
+	lab := startLab(t, slurmlab.Config{Partitions: []slurmlab.CloudPartition{{Name: "htc", Count: 2}}})
+	powerUp(t, lab, "htc-2")
+	if err := lab.RestartController(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := lab.Reconfigure(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id, err := lab.Submit(t.Context(), "--nodelist=htc-2", "--wrap=echo on $SLURMD_NODENAME", "--output=out.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the job is complete", func(ctx context.Context) (bool, string) {
+		state, err := lab.JobState(ctx, id)
+		return err == nil && state == "COMPLETED", state
+	})
+	ends := jobEnds(t, lab)
+	if len(ends) != 1 || ends[0].JobID != id || ends[0].Nodes != "htc-2" || ends[0].State != "COMPLETED" {
+		t.Errorf("ends %+v, want one of job %d on htc-2", ends, id)
+	}
+}
