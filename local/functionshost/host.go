@@ -136,7 +136,8 @@ func (h *Host) Run(ctx context.Context) error {
 }
 
 // KillHandler sends SIGKILL to the handler process that serves a function,
-// preferring one with a call in it. The host sees a crash like any other.
+// preferring one with a call in it, and returns once its host has noticed. The
+// host sees a crash like any other.
 func (h *Host) KillHandler(name string) error {
 	var victim *instance
 	for _, in := range h.instances {
@@ -150,7 +151,10 @@ func (h *Host) KillHandler(name string) error {
 	if victim == nil {
 		return fmt.Errorf("kill handler of %s: no process serves it", name)
 	}
-	victim.caller().w.running().Kill()
+	w := victim.caller().w
+	p := w.running()
+	p.Kill()
+	w.noticed(p)
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (in *instance) runHost(ctx context.Context) error {
 	var starter, listeners sync.WaitGroup
 	broken := make(chan error, 1)
 	starter.Go(func() {
-		err := w.await(soft)
+		err := w.awaitStart(soft)
 		if err == nil {
 			err = in.listen(soft, c, &listeners)
 		}

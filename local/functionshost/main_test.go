@@ -94,7 +94,8 @@ func obey(w http.ResponseWriter, r *http.Request, order string, exit chan<- int)
 		fmt.Fprintln(os.Stderr, rest)
 	}
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprint(w, `{"Outputs":{},"Logs":["did `+verb+`"],"ReturnValue":null}`)
+	done, _ := json.Marshal("did " + verb)
+	fmt.Fprintf(w, `{"Outputs":{},"Logs":[%s],"ReturnValue":null}`, done)
 }
 
 // unwrap undoes any number of JSON string encodings.

@@ -38,6 +38,7 @@ func ask(t *testing.T, method, url, body string, header map[string]string) (int,
 }
 
 func TestForwardedRequests(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, goodHost, map[string]string{
 		"orders": `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req","route":"orders/{id:int}/{*rest}","authLevel":"anonymous"},{"type":"http","direction":"out","name":"res"}]}`,
 		"work":   workFunction,
@@ -80,6 +81,7 @@ func TestForwardedRequests(t *testing.T) {
 }
 
 func TestFrontWithoutHandler(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, goodHost, map[string]string{"web": strings.Replace(webFunction, `"route"`, `"authLevel":"anonymous","route"`, 1)})
 	var base string
 	r := a.run(func(c *Config) { base = listen(t, c) })
@@ -94,6 +96,7 @@ func TestFrontWithoutHandler(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	level := func(authLevel, route string) string {
 		return `{"bindings":[{"type":"httpTrigger","direction":"in","name":"req","route":"` + route + `","authLevel":"` + authLevel + `","methods":["GET"]},{"type":"http","direction":"out","name":"res"}]}`
 	}
@@ -134,6 +137,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestAdminRoutes(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, goodHost, map[string]string{"work": workFunction, "web": webFunction})
 	var base string
 	r := a.run(func(c *Config) { base = listen(t, c) })

@@ -130,16 +130,31 @@ func (w *worker) current() (WorkerState, <-chan struct{}) {
 	return w.state, w.changed
 }
 
-// await blocks while the handler starts or restarts, at most four times the
-// readiness budget (WorkerFunctionInvoker); after that the host gives up.
+// await blocks a call while the handler starts or restarts, at most four times
+// the readiness budget (WorkerFunctionInvoker); after that the host gives up.
 func (w *worker) await(ctx context.Context) error {
-	timer := time.NewTimer(4 * w.file.initTimeout)
-	defer timer.Stop()
+	limited, cancel := context.WithTimeout(ctx, 4*w.file.initTimeout)
+	defer cancel()
+	err := w.awaitStart(limited)
+	if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+		return err
+	}
+	err = fmt.Errorf("%w: %s: initialization timed out", ErrHostStopped, w.name)
+	select {
+	case w.fatal <- err:
+	default:
+	}
+	return err
+}
+
+// awaitStart blocks until the handler can be called, or has exited with code 0
+// and refuses calls by itself.
+func (w *worker) awaitStart(ctx context.Context) error {
 	for {
 		state, changed := w.current()
 		switch state {
 		case WorkerReady, WorkerDead:
-			return nil // a dead handler refuses the connection by itself
+			return nil
 		case WorkerStopped:
 			return ErrHostStopped
 		case WorkerStarting:
@@ -148,13 +163,6 @@ func (w *worker) await(ctx context.Context) error {
 		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-timer.C:
-			err := fmt.Errorf("%w: %s: initialization timed out", ErrHostStopped, w.name)
-			select {
-			case w.fatal <- err:
-			default:
-			}
-			return err
 		}
 	}
 }
@@ -315,23 +323,25 @@ func (w *worker) running() *child.Process {
 	return w.process
 }
 
-// noticed waits a moment, after a connection to process p broke, until its end
-// has been noticed. In the real host abandoning a message takes longer than
-// noticing the exit; here the message would come back so fast that a dying
-// process used up all its deliveries.
+// noticed waits, after a connection to process p broke, until its end has been
+// noticed, or a moment if it did not end. In the real host abandoning a message
+// takes longer than noticing the exit; here the message would come back so fast
+// that a dying process used up all its deliveries.
 func (w *worker) noticed(p *child.Process) {
-	timer := time.NewTimer(100 * time.Millisecond)
-	defer timer.Stop()
+	if p == nil {
+		return // the far end of the connection is no process of ours
+	}
+	select {
+	case <-p.Done():
+	case <-time.After(100 * time.Millisecond):
+		return
+	}
 	for {
 		state, changed := w.current()
 		if state != WorkerReady || w.running() != p {
 			return
 		}
-		select {
-		case <-changed:
-		case <-timer.C:
-			return
-		}
+		<-changed
 	}
 }
 

@@ -204,6 +204,7 @@ func (r *running) starts(t *testing.T, n int) int {
 }
 
 func TestCrashesOfARealHandler(t *testing.T) {
+	t.Parallel()
 	now := &clock{now: testNow}
 	r := oneFunction(t).run(func(c *Config) { c.now = now.read })
 	first := r.starts(t, 1)
@@ -242,6 +243,7 @@ func TestCrashesOfARealHandler(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
+	t.Parallel()
 	t.Run("0 leaves the handler dead and fails every later call", func(t *testing.T) {
 		r := oneFunction(t).run(nil)
 		r.bus.send("s", "m-1", "exit 0")
@@ -299,6 +301,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestStopKillsWithoutNotice(t *testing.T) {
+	t.Parallel()
 	a := oneFunction(t)
 	mark := filepath.Join(t.TempDir(), "term")
 	a.settings["TERM_MARK"] = mark
@@ -327,6 +330,7 @@ func TestStopKillsWithoutNotice(t *testing.T) {
 }
 
 func TestStopWaitsForRunningCalls(t *testing.T) {
+	t.Parallel()
 	r := oneFunction(t).run(nil)
 	r.bus.send("s", "m-1", "sleep 400ms")
 	poll(t, "the call", func() bool { return r.Stats().Instances[0].InFlight == 1 })
@@ -338,6 +342,7 @@ func TestStopWaitsForRunningCalls(t *testing.T) {
 }
 
 func TestFunctionTimeoutKillsEveryCall(t *testing.T) {
+	t.Parallel()
 	a := newApp(t, strings.Replace(goodHost, "00:00:30", "00:00:02", 1), map[string]string{"work": workFunction})
 	r := a.run(nil)
 	first := r.starts(t, 1)
@@ -366,6 +371,7 @@ func TestFunctionTimeoutKillsEveryCall(t *testing.T) {
 }
 
 func TestHandlerThatNeverAnswers(t *testing.T) {
+	t.Parallel()
 	host := strings.Replace(goodHost, `"enableForwardingHttpRequest"`, `"initializationTimeout":"00:00:00.2500000","enableForwardingHttpRequest"`, 1)
 	a := newApp(t, host, map[string]string{"work": workFunction})
 	if err := os.Remove(filepath.Join(a.dir, "handler")); err != nil {
@@ -384,6 +390,7 @@ func TestHandlerThatNeverAnswers(t *testing.T) {
 }
 
 func TestKillMidInvocation(t *testing.T) {
+	t.Parallel()
 	r := oneFunction(t).run(nil)
 	r.starts(t, 1)
 	r.bus.send("s", "m-1", "sleep 20s")
