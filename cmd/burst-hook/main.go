@@ -41,6 +41,8 @@ const (
 	// patience bounds the whole run, for a disk that hangs. It is far below
 	// the ResumeTimeout after which 26.05 would end the hook anyway.
 	patience = 10 * time.Second
+	// readPatience bounds the reading of a file that is a pipe.
+	readPatience = time.Second
 )
 
 const usage = `usage: burst-hook [--spool DIR] resume|suspend|resume-fail HOSTLIST
@@ -50,15 +52,28 @@ const usage = `usage: burst-hook [--spool DIR] resume|suspend|resume-fail HOSTLI
 `
 
 func main() {
-	time.AfterFunc(patience, func() {
-		go fmt.Fprintf(os.Stderr, "burst-hook: gave up after %v: the spool's disk does not answer\n", patience)
-		time.Sleep(100 * time.Millisecond) // stderr may hang, too
-		os.Exit(exitFailed)
-	})
+	giveUpAfter(patience, os.Stderr, os.Exit)
 	// A file size limit inherited from slurmctld shall be an error that
 	// names the spool, not a crash.
 	signal.Ignore(syscall.SIGXFSZ)
 	os.Exit(run(os.Args, os.Getenv, os.Stderr))
+}
+
+// giveUpAfter ends the program after so long, whatever it waits for: a write to
+// a disk that hangs cannot be cut short in any other way.
+func giveUpAfter(limit time.Duration, stderr io.Writer, exit func(code int)) {
+	time.AfterFunc(limit, func() {
+		said := make(chan struct{})
+		go func() {
+			fmt.Fprintf(stderr, "burst-hook: gave up after %v: the spool's disk does not answer\n", limit)
+			close(said)
+		}()
+		select {
+		case <-said:
+		case <-time.After(100 * time.Millisecond): // stderr may hang, too
+		}
+		exit(exitFailed)
+	})
 }
 
 // call is one hook call as the command line describes it.
@@ -184,14 +199,15 @@ func spoolDir(option, slurmConf string) (string, error) {
 	return dir, nil
 }
 
-// readBounded reads a whole file of at most so many bytes. O_NONBLOCK keeps a
-// named pipe in the file's place from stopping the hook.
+// readBounded reads a whole file of at most so many bytes. Neither a named pipe
+// without a writer nor one whose writer is silent stops the hook.
 func readBounded(path string, most int) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	_ = f.SetReadDeadline(time.Now().Add(readPatience)) // a plain file has no deadlines and needs none
 	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	if err != nil {
 		return nil, err

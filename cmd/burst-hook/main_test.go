@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -295,6 +296,52 @@ func TestTraceparentsDiffer(t *testing.T) {
 	a, b := newTraceparent(), newTraceparent()
 	if a == b || !isTraceparent(a) || !isTraceparent(b) {
 		t.Errorf("%s and %s", a, b)
+	}
+}
+
+// hangingWriter never returns, as a pipe that nobody empties.
+type hangingWriter struct{}
+
+func (hangingWriter) Write([]byte) (int, error) { select {} }
+
+func TestTheHookGivesUpOnADiskThatHangs(t *testing.T) {
+	for name, stderr := range map[string]io.Writer{"stderr works": io.Discard, "stderr hangs, too": hangingWriter{}} {
+		t.Run(name, func(t *testing.T) {
+			codes := make(chan int, 1)
+			giveUpAfter(time.Millisecond, stderr, func(code int) { codes <- code })
+			select {
+			case code := <-codes:
+				if code != exitFailed {
+					t.Errorf("exit code %d", code)
+				}
+			case <-time.After(30 * time.Second):
+				t.Fatal("it did not give up")
+			}
+		})
+	}
+}
+
+func TestASilentPipeInPlaceOfTheResumeFileLosesNoCall(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	var stderr bytes.Buffer
+	code := run([]string{"burst-hook", "--spool", dir, "resume", "n1"}, func(key string) string {
+		return map[string]string{"SLURM_RESUME_FILE": pipe}[key]
+	}, &stderr)
+	listing, err := spool.List(dir, 10)
+	if code != exitOK || err != nil || len(listing.Entries) != 1 {
+		t.Errorf("exit code %d, listing %+v, error %v, stderr %q", code, listing, err, stderr.String())
+	}
+	if !strings.Contains(stderr.String(), "went on without SLURM_RESUME_FILE: read") {
+		t.Errorf("stderr %q", stderr.String())
 	}
 }
 
