@@ -104,8 +104,9 @@ func (l *Lab) writeFiles(nodes []node) error {
 	if _, err := rand.Read(key); err != nil {
 		return fmt.Errorf("make a munge key: %w", err)
 	}
-	files := map[string][]byte{l.layout.conf(): conf, l.layout.munge("key"): key}
-	modes := map[string]os.FileMode{l.layout.conf(): 0o644, l.layout.munge("key"): 0o600}
+	plugins := filepath.Join(l.layout.dir, "plugstack.conf") // empty: none of the machine's
+	files := map[string][]byte{l.layout.conf(): conf, l.layout.munge("key"): key, plugins: nil}
+	modes := map[string]os.FileMode{l.layout.conf(): 0o644, l.layout.munge("key"): 0o600, plugins: 0o644}
 	if l.config.Spool != "" {
 		path := filepath.Join(l.layout.dir, "burst-spool")
 		files[path], modes[path] = []byte(l.config.Spool+"\n"), 0o644
