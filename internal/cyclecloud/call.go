@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -146,20 +145,13 @@ func kindOfStatus(status int) fault.Kind {
 // not CycleCloud speaking (a proxy, a login page, a server starting up), so it
 // is transient.
 func (a answer) decode(wire any) error {
-	decoder := json.NewDecoder(bytes.NewReader(a.body))
-	err := decoder.Decode(wire)
-	if err == nil {
-		if _, after := decoder.Token(); !errors.Is(after, io.EOF) {
-			err = errors.New("there is more behind it")
-		}
-	}
-	if err == nil {
-		return nil
-	}
 	if len(bytes.TrimSpace(a.body)) == 0 {
-		err = errors.New("the body is empty")
+		return a.malformed(errors.New("the body is empty"))
 	}
-	return a.malformed(err)
+	if err := json.Unmarshal(a.body, wire); err != nil {
+		return a.malformed(err)
+	}
+	return nil
 }
 
 // malformed is an answer that can't be believed.

@@ -138,8 +138,8 @@ func TestAnAnswerThatIsNoNodeListIsAnErrorAndNeverAnEmptyList(t *testing.T) {
 	}{
 		{"an empty body", "text/plain", "", []string{"text/plain", "empty"}},
 		{"a login page", "text/html", "<html><title>Sign in</title>" + long, []string{"text/html", "<html><title>Sign in</title>"}},
-		{"JSON cut off", "application/json", `{"nodes":[{"Name":"n1"},{"Na`, []string{"unexpected EOF"}},
-		{"JSON with more behind it", "application/json", `{"nodes":[]}{"nodes":[]}`, []string{"more behind"}},
+		{"JSON cut off", "application/json", `{"nodes":[{"Name":"n1"},{"Na`, []string{"unexpected end of JSON"}},
+		{"JSON with more behind it", "application/json", `{"nodes":[]}{"nodes":[]}`, []string{"after top-level value"}},
 		{"an object without nodes", "application/json", `{}`, []string{"no list of nodes"}},
 		{"nodes are null", "application/json", `{"nodes":null}`, []string{"no list of nodes"}},
 		{"null", "application/json", `null`, []string{"no list of nodes"}},

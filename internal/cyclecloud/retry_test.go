@@ -1,12 +1,12 @@
 package cyclecloud
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -309,11 +309,13 @@ func TestABodyBeyondTheBoundIsNotReadToItsEndAndNotAskedForAgain(t *testing.T) {
 }
 
 func TestABodyAtTheBoundIsRead(t *testing.T) {
-	const frame = `{"nodes":[]}`
-	body := io.MultiReader(strings.NewReader(frame), bytes.NewReader(bytes.Repeat([]byte(" "), maxBody-len(frame))))
-	w := &wire{steps: []func(*http.Request) (*http.Response, error){streams(200, body)}}
-	if nodes, err := w.client(t, ClientOptions{}).Nodes(t.Context(), "hpc10"); err != nil || len(nodes) != 0 {
-		t.Errorf("got %v, %v", nodes, err)
+	w := &wire{steps: []func(*http.Request) (*http.Response, error){streams(200, io.LimitReader(&counter{}, maxBody))}}
+	resp, err := boundedTransport{w}.Do(httptest.NewRequest(http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != maxBody {
+		t.Errorf("got %d bytes, %v", n, err)
 	}
 }
 
