@@ -154,28 +154,28 @@ var nodeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$`)
 func (c *Config) check() error {
 	var errs []error
 	if c.Cluster == "" {
-		errs = append(errs, errors.New("Cluster: empty"))
+		errs = append(errs, errors.New("cluster name is empty"))
 	}
 	if len(c.NodeArrays) == 0 {
-		errs = append(errs, errors.New("NodeArrays: empty"))
+		errs = append(errs, errors.New("no nodearrays"))
 	}
 	seen := map[string]bool{}
 	for _, a := range c.NodeArrays {
 		if !nodeName.MatchString(a.Name) || seen[a.Name] {
-			errs = append(errs, fmt.Errorf("NodeArrays: name %q is unusable or used twice", a.Name))
+			errs = append(errs, fmt.Errorf("nodearray name %q is unusable or used twice", a.Name))
 		}
 		seen[a.Name] = true
 		if a.MaxCount < 0 {
-			errs = append(errs, fmt.Errorf("NodeArrays: %s: MaxCount %d is negative", a.Name, a.MaxCount))
+			errs = append(errs, fmt.Errorf("nodearray %s: MaxCount %d is negative", a.Name, a.MaxCount))
 		}
 		for _, z := range a.sizes() {
 			if z.MachineType == "" || z.Cores < 1 {
-				errs = append(errs, fmt.Errorf("NodeArrays: %s: size %q with %d cores", a.Name, z.MachineType, z.Cores))
+				errs = append(errs, fmt.Errorf("nodearray %s: size %q with %d cores", a.Name, z.MachineType, z.Cores))
 			}
 		}
 	}
 	if c.Subnet.IsValid() && (!c.Subnet.Addr().Is4() || c.Subnet.Bits() > 24) {
-		errs = append(errs, fmt.Errorf("Subnet: %s is not an IPv4 network of at least a /24", c.Subnet))
+		errs = append(errs, fmt.Errorf("subnet %s is not an IPv4 network of at least a /24", c.Subnet))
 	}
 	return errors.Join(errs...)
 }

@@ -178,7 +178,7 @@ func TestTheSeedSettlesEveryQuirkAndRepeats(t *testing.T) {
 
 func TestMistakesInTheConfigurationAreNamed(t *testing.T) {
 	_, err := New(Config{NodeArrays: []NodeArray{{Name: "a b"}, {Name: "x", MachineType: "F4", Cores: 4, MaxCount: -1}, {Name: "x", MachineType: "F4", Cores: 4}}})
-	for _, part := range []string{"Cluster: empty", `"a b" is unusable`, "MaxCount -1", `"x" is unusable or used twice`, `size "" with 0 cores`} {
+	for _, part := range []string{"cluster name is empty", `"a b" is unusable`, "MaxCount -1", `"x" is unusable or used twice`, `size "" with 0 cores`} {
 		if err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("error %v does not name %q", err, part)
 		}

@@ -131,12 +131,17 @@ func (s *Sim) startVM(n *node) {
 		return
 	}
 	s.addMachine(n, vm, spec)
-	switch {
-	case n.gone && !s.closed:
-		s.stopMachine(n)
-	case n.generation == generation && !s.closed:
+	switch ending := n.status == statusTerminating || n.status == statusStopping; {
+	case s.closed: // Close waits for this call and then stops every VM
+	case n.generation == generation:
 		s.set(n, statusPreparing, targetStarted, "Awaiting node software installation")
 		s.after(n, s.draw(s.cfg.BootDelay), s.boot)
+	case n.gone || !ending:
+		// The node's end came and went while its VM was being made. A VM that
+		// resists stays on the books, without a node; stopMachine has logged why.
+		if s.stopMachine(n) != nil {
+			n.machine.node = nil
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package cyclecloudsim
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -234,6 +235,62 @@ func TestTheJournalTellsEveryLife(t *testing.T) {
 	})
 }
 
+// slowLauncher makes a VM only after a while.
+type slowLauncher struct{ delay time.Duration }
+
+func (l slowLauncher) Start(context.Context, VMSpec) (VM, error) {
+	time.Sleep(l.delay)
+	return new(paperVM), nil
+}
+
+func TestNoVMIsLeftWhenTheNodeEndsBeforeItsVMExists(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		action string
+		fixed  string
+		delay  Range
+		left   []string
+	}{
+		{"terminate is over before the VM exists", "terminate", "", seconds(5), []string{}},
+		{"terminate is over after the VM exists", "terminate", "", seconds(60), []string{}},
+		{"a fixed node is Terminated before the VM exists", "terminate", `,"nodeAttributes":{"Fixed":true}`, seconds(5), []string{"htc-1=Terminated"}},
+		{"deallocate is over before the VM exists", "deallocate", "", seconds(5), []string{"htc-1=Deallocated"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSim(t, func(c *Config) {
+					c.Launcher, c.TerminateDelay = slowLauncher{30 * time.Second}, test.delay
+				})
+				create(t, s, "htc", 1, test.fixed)
+				time.Sleep(15 * time.Second)
+				manage(t, s, test.action, `{"names":["htc-1"]}`)
+				time.Sleep(2 * time.Minute)
+				synctest.Wait()
+				if started, stopped := count(s, VMStarted), count(s, VMStopped); started != 1 || stopped != 1 || len(s.VMs()) > 0 {
+					t.Errorf("%d VMs started, %d stopped, %d left", started, stopped, len(s.VMs()))
+				}
+				if diff := cmp.Diff(test.left, statuses(s)); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
+}
+
+func TestCloseWaitsForAVMThatIsBeingMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSim(t, func(c *Config) { c.Launcher = slowLauncher{30 * time.Second} })
+		create(t, s, "htc", 1, "")
+		time.Sleep(15 * time.Second)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if started, stopped := count(s, VMStarted), count(s, VMStopped); started != 1 || stopped != 1 {
+			t.Errorf("%d VMs started, %d stopped", started, stopped)
+		}
+	})
+}
+
 func TestCloseEndsEveryVMAndIsRepeatable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSim(t, nil)
@@ -248,8 +305,8 @@ func TestCloseEndsEveryVMAndIsRepeatable(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := len(s.VMs()); got != 0 {
-			t.Errorf("%d VMs after Close", got)
+		if vms, stopped := len(s.VMs()), count(s, VMStopped); vms != 0 || stopped != 4 {
+			t.Errorf("after Close there are %d VMs and the journal has %d stopped", vms, stopped)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()

@@ -78,14 +78,18 @@ func TestPerNodeAnswers(t *testing.T) {
 		left   string // its Status two minutes later
 	}{
 		{name: "terminate again is OK on one kind of server", before: first("terminate", time.Second), action: "terminate", answer: "OK", left: gone},
-		{name: "terminate again is an Error on the other", change: func(c *Config) { c.Quirks.TerminateAgain = Error },
-			before: first("terminate", time.Second), action: "terminate", answer: "Error", left: gone},
-		{name: "a failed terminate may be repeated", change: func(c *Config) { c.Quirks.TerminateAgain = Error },
+		{
+			name: "terminate again is an Error on the other", change: func(c *Config) { c.Quirks.TerminateAgain = Error },
+			before: first("terminate", time.Second), action: "terminate", answer: "Error", left: gone,
+		},
+		{
+			name: "a failed terminate may be repeated", change: func(c *Config) { c.Quirks.TerminateAgain = Error },
 			before: func(t *testing.T, s *Sim, m *manual) {
 				failNext(t, s, FailTerminate)
 				first("terminate", time.Minute)(t, s, m)
 			},
-			action: "terminate", answer: "OK", left: gone},
+			action: "terminate", answer: "OK", left: gone,
+		},
 		{name: "starting a running node is OK on one kind of server", action: "start", answer: "OK", left: "Ready"},
 		{name: "starting a running node is an Error on the other", change: func(c *Config) { c.Quirks.StartRunning = Error }, action: "start", answer: "Error", left: "Ready"},
 		{name: "starting a terminating node is an Error", before: first("terminate", time.Second), action: "start", answer: "Error", left: gone},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/netip"
@@ -177,24 +178,28 @@ func (s *Sim) Close() error {
 	}
 	s.inflight.Wait()
 
+	return errors.Join(append(errs, s.stopAll()...)...)
+}
+
+// stopAll stops every VM at once. A VM that resists stays on the books.
+func (s *Sim) stopAll() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	left := slices.Collect(maps.Values(s.machines))
+	errs := make([]error, len(left))
 	var wg sync.WaitGroup
-	stopErrs := make(chan error, len(s.machines))
-	for _, m := range s.machines {
-		wg.Go(func() {
-			if err := m.vm.Stop(); err != nil {
-				stopErrs <- fmt.Errorf("stop VM of node %s: %w", m.spec.Name, err)
-			}
-		})
+	for i, m := range left {
+		wg.Go(func() { errs[i] = m.vm.Stop() })
 	}
 	wg.Wait()
-	close(stopErrs)
-	for err := range stopErrs {
-		errs = append(errs, err)
+	for i, m := range left {
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("stop VM of node %s: %w", m.spec.Name, errs[i])
+			continue
+		}
+		s.forget(m)
 	}
-	clear(s.machines)
-	return errors.Join(errs...)
+	return errs
 }
 
 // unlocked runs f without mu, for calls that may take long. Close waits for it.

@@ -174,8 +174,10 @@ func TestRealSlurmdJoinsAndLeaves(t *testing.T) {
 			slurm := startTinySlurm(t)
 			slurmd := filepath.Join(slurm.dir, "bin", "slurmd")
 			launcher := &ExecLauncher{
-				Argv: []string{slurmd, "-D", "-b", "-f", slurm.conf, "-N", "{name}",
-					"-d", filepath.Join(slurm.dir, "bin", "slurmstepd")},
+				Argv: []string{
+					slurmd, "-D", "-b", "-f", slurm.conf, "-N", "{name}",
+					"-d", filepath.Join(slurm.dir, "bin", "slurmstepd"),
+				},
 				Env: []string{"SLURM_CONF=" + slurm.conf}, LogDir: slurm.dir, Isolation: isolation,
 				JobMarks: []string{"SLURM_CONF=" + slurm.conf, "SLURMD_NODENAME={name}"},
 				JobFiles: []string{filepath.Join(slurm.dir, "{name}.slurmd.log")},

@@ -140,8 +140,11 @@ func (f *cycleCloudFlags) fill(argv []string) error {
 		name, text string
 		into       *cyclecloudsim.Range
 	}{
-		{"acquire", f.acquire, &f.cfg.AcquireDelay}, {"boot", f.boot, &f.cfg.BootDelay}, {"ready", f.ready, &f.cfg.ReadyLag},
-		{"terminate", f.terminate, &f.cfg.TerminateDelay}, {"vanish", f.vanish, &f.cfg.VanishLag},
+		{"acquire", f.acquire, &f.cfg.AcquireDelay},
+		{"boot", f.boot, &f.cfg.BootDelay},
+		{"ready", f.ready, &f.cfg.ReadyLag},
+		{"terminate", f.terminate, &f.cfg.TerminateDelay},
+		{"vanish", f.vanish, &f.cfg.VanishLag},
 	} {
 		r, err := parseRange(d.text)
 		if err != nil {
