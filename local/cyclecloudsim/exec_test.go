@@ -25,7 +25,7 @@ func isolations() []Isolation {
 // eventually polls until f holds.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !f(); {
+	for deadline := time.Now().Add(60 * time.Second); !f(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("gave up waiting until %s", what)
 		}
@@ -48,88 +48,100 @@ func running(text string) int {
 // marker is a number that only this test run gives to sleep.
 func marker(i int) string { return fmt.Sprintf("%d.%d", 100_000+i, os.Getpid()) }
 
-func TestVMs(t *testing.T) {
+// eachIsolation runs the test once for each way to keep a VM together; i is
+// different each time.
+func eachIsolation(t *testing.T, test func(t *testing.T, i int, isolation Isolation)) {
 	for i, isolation := range isolations() {
-		t.Run(string(isolation)+": a VM waits for Boot and takes everything along when it goes", func(t *testing.T) {
-			vmMarker, jobMarker := marker(2*i), marker(2*i+1)
-			// The job leaves session, group, parent and environment behind, as a
-			// daemon started by a Slurm job does; only the job marks stay.
-			script := `env -i A=1 NODE="$2" CONF=x /bin/sh -c 'setsid sleep "$0" & exit' "$1"; sleep "$0"`
-			l := &ExecLauncher{
-				Argv: []string{"/bin/sh", "-c", script, vmMarker, jobMarker, "{name}"}, LogDir: t.TempDir(),
-				Isolation: isolation, JobMarks: []string{"NODE={name}", "CONF=x"},
-			}
-			vm, err := l.Start(t.Context(), VMSpec{Name: "htc-1", InstanceID: "vm-" + vmMarker})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !vm.Alive() || running("sleep\x00"+vmMarker) > 0 {
-				t.Errorf("before Boot: alive=%t, program runs %d times", vm.Alive(), running("sleep\x00"+vmMarker))
-			}
-			for range 2 {
-				if err := vm.Boot(); err != nil {
-					t.Fatal(err)
-				}
-			}
-			eventually(t, "program and job run", func() bool {
-				return running("sleep\x00"+vmMarker) == 1 && running("sleep\x00"+jobMarker) == 1
-			})
-			for range 2 {
-				if err := vm.Stop(); err != nil {
-					t.Fatal(err)
-				}
-				if a, b := running("sleep\x00"+vmMarker), running("sleep\x00"+jobMarker); a+b > 0 || vm.Alive() {
-					t.Errorf("after Stop: alive=%t, %d programs, %d jobs", vm.Alive(), a, b)
-				}
-			}
-		})
-		t.Run(string(isolation)+": a VM whose program ends stays up", func(t *testing.T) {
-			dir := t.TempDir()
-			l := &ExecLauncher{Argv: []string{"echo", "bye {name}"}, LogDir: dir, Isolation: isolation}
-			vm, err := l.Start(t.Context(), VMSpec{Name: "htc-2", InstanceID: "vm-2"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := vm.Boot(); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "the program has spoken", func() bool {
-				text, _ := os.ReadFile(filepath.Join(dir, "htc-2.log"))
-				return string(text) == "bye htc-2\n"
-			})
-			if !vm.Alive() {
-				t.Error("the VM went with its program")
-			}
-			if err := vm.Stop(); err != nil {
-				t.Fatal(err)
-			}
-		})
-		t.Run(string(isolation)+": arguments and environment reach the program untouched by the shell", func(t *testing.T) {
-			dir := t.TempDir()
-			hostile := "$(touch " + dir + "/owned); `id` 'x\" * \n"
-			l := &ExecLauncher{
-				Argv: []string{"/bin/sh", "-c", `printf %s "$1$V"`, "sh", hostile}, Env: []string{"V=" + hostile},
-				LogDir: dir, Isolation: isolation,
-			}
-			vm, err := l.Start(t.Context(), VMSpec{Name: "htc-3", InstanceID: "vm-3"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := vm.Boot(); err != nil {
-				t.Fatal(err)
-			}
-			eventually(t, "the program has spoken", func() bool {
-				text, _ := os.ReadFile(filepath.Join(dir, "htc-3.log"))
-				return string(text) == hostile+hostile
-			})
-			if err := vm.Stop(); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := os.Stat(dir + "/owned"); err == nil {
-				t.Error("an argument was executed")
-			}
-		})
+		t.Run(string(isolation), func(t *testing.T) { test(t, i, isolation) })
 	}
+}
+
+func TestAVMWaitsForBootAndTakesEverythingAlongWhenItGoes(t *testing.T) {
+	eachIsolation(t, func(t *testing.T, i int, isolation Isolation) {
+		vmMarker, jobMarker := marker(2*i), marker(2*i+1)
+		// The job leaves session, group, parent and environment behind, as a
+		// daemon started by a Slurm job does; only the job marks stay.
+		script := `env -i A=1 NODE="$2" CONF=x /bin/sh -c 'setsid sleep "$0" & exit' "$1"; sleep "$0"`
+		l := &ExecLauncher{
+			Argv: []string{"/bin/sh", "-c", script, vmMarker, jobMarker, "{name}"}, LogDir: t.TempDir(),
+			Isolation: isolation, JobMarks: []string{"NODE={name}", "CONF=x"},
+		}
+		vm, err := l.Start(t.Context(), VMSpec{Name: "htc-1", InstanceID: "vm-" + vmMarker})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !vm.Alive() || running("sleep\x00"+vmMarker) > 0 {
+			t.Errorf("before Boot: alive=%t, program runs %d times", vm.Alive(), running("sleep\x00"+vmMarker))
+		}
+		for range 2 {
+			if err := vm.Boot(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		eventually(t, "program and job run", func() bool {
+			return running("sleep\x00"+vmMarker) == 1 && running("sleep\x00"+jobMarker) == 1
+		})
+		for range 2 {
+			if err := vm.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			if a, b := running("sleep\x00"+vmMarker), running("sleep\x00"+jobMarker); a+b > 0 || vm.Alive() {
+				t.Errorf("after Stop: alive=%t, %d programs, %d jobs", vm.Alive(), a, b)
+			}
+		}
+	})
+}
+
+func TestAVMWhoseProgramEndsStaysUp(t *testing.T) {
+	eachIsolation(t, func(t *testing.T, _ int, isolation Isolation) {
+		dir := t.TempDir()
+		l := &ExecLauncher{Argv: []string{"echo", "bye {name}"}, LogDir: dir, Isolation: isolation}
+		vm, err := l.Start(t.Context(), VMSpec{Name: "htc-2", InstanceID: "vm-2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := vm.Boot(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the program has spoken", func() bool {
+			text, _ := os.ReadFile(filepath.Join(dir, "htc-2.log"))
+			return string(text) == "bye htc-2\n"
+		})
+		if !vm.Alive() {
+			t.Error("the VM went with its program")
+		}
+		if err := vm.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestArgumentsAndEnvironmentReachTheProgramUntouched(t *testing.T) {
+	eachIsolation(t, func(t *testing.T, _ int, isolation Isolation) {
+		dir := t.TempDir()
+		hostile := "$(touch " + dir + "/owned); `id` 'x\" * \n"
+		l := &ExecLauncher{
+			Argv: []string{"/bin/sh", "-c", `printf %s "$1$V"`, "sh", hostile}, Env: []string{"V=" + hostile},
+			LogDir: dir, Isolation: isolation,
+		}
+		vm, err := l.Start(t.Context(), VMSpec{Name: "htc-3", InstanceID: "vm-3"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := vm.Boot(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the program has spoken", func() bool {
+			text, _ := os.ReadFile(filepath.Join(dir, "htc-3.log"))
+			return string(text) == hostile+hostile
+		})
+		if err := vm.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(dir + "/owned"); err == nil {
+			t.Error("an argument was executed")
+		}
+	})
 }
 
 func TestStartRefusesWhatIsNoNodeName(t *testing.T) {
