@@ -33,8 +33,12 @@ func newRootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(
+		newDemoCommand(),
+		newUpCommand(),
+		newSetupCommand(),
 		newServiceBusCommand(),
 		newCycleCloudCommand(),
+		newFunctionsHostCommand(),
 	)
 	return root
 }

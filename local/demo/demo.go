@@ -1,0 +1,225 @@
+// Package demo answers one question: does a real Slurm job burst to CycleCloud
+// and back to zero? It starts a world, submits a mix of jobs, shows what
+// happens as it happens, and counts everything twice from records that do not
+// know of each other. It must never report a number that it did not count.
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/slurmburst/slurmburst/local/world"
+)
+
+// Options say what to run.
+type Options struct {
+	// Root is the repository, Dir a new directory for everything written.
+	Root, Dir string
+	Out       io.Writer
+	// Deadline bounds the time from the first submission to zero nodes.
+	Deadline time.Duration
+	Seed     int64
+}
+
+// worldConfig is the demo's site: an on-prem cluster with two cloud
+// partitions. SuspendTime is longer than the demo, so that only our timers
+// scale down.
+func worldConfig(o Options) world.Config {
+	return world.Config{
+		Root: o.Root, Dir: o.Dir, LocalNodes: 1, Seed: o.Seed,
+		Nodearrays: []world.Nodearray{
+			{Name: "htc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
+			{Name: "hpc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
+		},
+	}
+}
+
+// submission is one line of the mix.
+type submission struct {
+	what string
+	// jobs is how many jobs Slurm makes of it: tasks of an array count one by one.
+	jobs int
+	srun bool
+	args []string
+}
+
+func mix() []submission {
+	return []submission{
+		{what: "a job on one node", jobs: 1, args: []string{"--partition=htc", "--nodes=1", "--exclusive", "--job-name=single-1", "--wrap=hostname; sleep 4"}},
+		{what: "a job on one node", jobs: 1, args: []string{"--partition=htc", "--nodes=1", "--exclusive", "--job-name=single-2", "--wrap=hostname; sleep 4"}},
+		{what: "a job on four nodes", jobs: 1, args: []string{"--partition=hpc", "--nodes=4", "--exclusive", "--job-name=parallel", "--wrap=srun hostname; sleep 4"}},
+		{what: "an array of two tasks", jobs: 2, args: []string{"--partition=htc", "--nodes=1", "--exclusive", "--array=1-2", "--job-name=array", "--wrap=hostname; sleep 4"}},
+		{what: "an interactive srun", jobs: 1, srun: true, args: []string{"--partition=htc", "--nodes=1", "--exclusive", "--job-name=interactive", "hostname"}},
+	}
+}
+
+// Run runs the demo and prints the timeline and the summary line. The error
+// says what was not as promised; the summary is printed all the same.
+func Run(ctx context.Context, o Options) error {
+	began := time.Now()
+	config := worldConfig(o)
+	config.Progress = func(step string) { fmt.Fprintf(o.Out, "  %6.1fs  %s\n", time.Since(began).Seconds(), step) }
+	line := newTimeline(o.Out)
+	config.OnInvocation = line.invocation
+	fmt.Fprintf(o.Out, "Starting everything on this machine (in %s)\n", o.Dir)
+	w, err := world.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if err := w.Stop(stop); err != nil {
+			fmt.Fprintf(o.Out, "clean-up: %v\n", err)
+		}
+	}()
+	d := &run{Options: o, world: w, line: line}
+	if err := d.waitReady(ctx); err != nil {
+		return err
+	}
+	limit, cancel := context.WithTimeout(ctx, o.Deadline)
+	defer cancel()
+	fmt.Fprintf(o.Out, "\nSubmitting real jobs to the cloud partitions htc and hpc (at most 4 nodes each)\n")
+	line.start(w)
+	if err := d.submit(limit); err != nil {
+		return err
+	}
+	waitErr := d.waitZero(limit)
+	line.finish()
+	summary, mismatches := d.count(context.WithoutCancel(ctx))
+	if waitErr != nil {
+		mismatches = append(mismatches, waitErr)
+	}
+	return errors.Join(d.print(summary), errors.Join(mismatches...))
+}
+
+func (d *run) print(s Summary) error {
+	text, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("print summary: %w", err)
+	}
+	fmt.Fprintf(d.Out, "\n%s\n", text)
+	return nil
+}
+
+// run is one demo under way.
+type run struct {
+	Options
+	world     *world.World
+	line      *timeline
+	submitted int
+	began     time.Time
+	srunDone  chan error
+}
+
+// waitReady waits until the first snapshot was taken in and the fence stands:
+// from then on Slurm cannot ask for more nodes than the policy allows.
+func (d *run) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	defer cancel()
+	began := time.Now()
+	for {
+		fenced := 0
+		for _, a := range d.world.Nodearrays {
+			text, err := d.world.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition="+a.Name, "--states=drain", "--format=%n")
+			if err == nil {
+				fenced += len(strings.Fields(text)) - (a.Nodes - a.MaxNodes)
+			}
+		}
+		if fenced == 0 {
+			fmt.Fprintf(d.Out, "  %6.1fs  the fence stands: Slurm may allocate no more than the policy allows (%s after burst-agent)\n",
+				0.0, time.Since(began).Round(100*time.Millisecond))
+			return nil
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("the first snapshot had no effect in a minute (agent running: %v); see agent.log and world.log in %s",
+				d.world.AgentRunning(), d.Dir)
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *run) submit(ctx context.Context) error {
+	d.began = time.Now()
+	d.srunDone = make(chan error, 1)
+	for _, s := range mix() {
+		d.submitted += s.jobs
+		if !s.srun {
+			id, err := d.world.Lab.Submit(ctx, s.args...)
+			if err != nil {
+				return fmt.Errorf("submit %s: %w", s.what, err)
+			}
+			d.line.say("job "+strconv.Itoa(id), "submitted", s.what)
+			continue
+		}
+		cmd := d.world.Lab.Srun(ctx, s.args...)
+		cmd.Stdout, cmd.Stderr = io.Discard, os.Stderr
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("submit %s: %w", s.what, err)
+		}
+		d.line.say("srun", "submitted", s.what)
+		go func() { d.srunDone <- cmd.Wait() }()
+	}
+	return nil
+}
+
+// waitZero waits until all jobs have ended and nothing is left in the cloud.
+func (d *run) waitZero(ctx context.Context) error {
+	for {
+		left := d.left(ctx)
+		if left == "" {
+			return nil
+		}
+		if err := sleep(ctx, 250*time.Millisecond); err != nil {
+			return fmt.Errorf("not back to zero after %s: %s", d.Deadline, left)
+		}
+	}
+}
+
+// left says what is not over yet.
+func (d *run) left(ctx context.Context) string {
+	jobs, err := d.world.Lab.Squeue(ctx, "--noheader", "--array", "--states=PENDING,CONFIGURING,RUNNING,COMPLETING", "--format=%i %T")
+	if err != nil {
+		return "squeue: " + err.Error()
+	}
+	if n := len(strings.Fields(jobs)) / 2; n > 0 {
+		return fmt.Sprintf("%d jobs have not ended", n)
+	}
+	if n := len(d.world.Sim.Nodes()); n > 0 {
+		return fmt.Sprintf("%d nodes are left in CycleCloud", n)
+	}
+	states, err := d.world.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition=htc,hpc", "--Format=NodeList:30,StateComplete:80")
+	if err != nil {
+		return "sinfo: " + err.Error()
+	}
+	for _, line := range strings.Split(strings.TrimSpace(states), "\n") {
+		if !strings.Contains(line, "powered_down") {
+			return "in Slurm: " + strings.Join(strings.Fields(line), " ")
+		}
+	}
+	intents, err := openIntents(ctx, d.world)
+	switch {
+	case err != nil:
+		return "tables: " + err.Error()
+	case intents > 0:
+		return fmt.Sprintf("%d intents are open", intents)
+	}
+	return ""
+}

@@ -1,0 +1,207 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slurmburst/slurmburst/local/cyclecloudsim"
+	"github.com/slurmburst/slurmburst/local/functionshost"
+	"github.com/slurmburst/slurmburst/local/slurmlab"
+	"github.com/slurmburst/slurmburst/local/world"
+)
+
+// timeline prints what happens, as it happens. It watches Slurm's log, its
+// node table, the simulator's journal and the calls of the functions.
+type timeline struct {
+	out   io.Writer
+	mu    sync.Mutex
+	began time.Time
+	calls []functionshost.Invocation
+	stop  context.CancelFunc
+	done  chan struct{}
+
+	journal, resumes, suspends, starts int
+	states                             map[string]string
+}
+
+func newTimeline(out io.Writer) *timeline {
+	return &timeline{out: out, states: map[string]string{}, done: make(chan struct{})}
+}
+
+// invocation notes a finished call of a function.
+func (t *timeline) invocation(i functionshost.Invocation) {
+	t.mu.Lock()
+	t.calls = append(t.calls, i)
+	began := t.began
+	t.mu.Unlock()
+	if began.IsZero() || i.Start.Before(began) {
+		return
+	}
+	switch i.Function {
+	case "queue_pressure":
+		t.say("snapshot", "event", fmt.Sprintf("%s handled in %s", i.MessageID, i.Duration.Round(time.Millisecond)))
+	case "scale_down":
+		if purpose := purposeOf(i.MessageID); purpose != "recheck" {
+			t.say("timer", "fired", purpose)
+		}
+	}
+	if i.Err != nil {
+		t.say(i.Function, "FAILED", i.Err.Error())
+	}
+}
+
+// purposeOf reads cluster/purpose/target/generation.
+func purposeOf(messageID string) string {
+	parts := strings.Split(messageID, "/")
+	if len(parts) < 2 {
+		return ""
+	}
+	return parts[1]
+}
+
+// invocations gives the calls so far.
+func (t *timeline) invocations() []functionshost.Invocation {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]functionshost.Invocation(nil), t.calls...)
+}
+
+// say prints one line.
+func (t *timeline) say(who, what, detail string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.began.IsZero() {
+		t.began = time.Now()
+	}
+	fmt.Fprintf(t.out, "  %6.1fs  %-10s %-15s %s\n", time.Since(t.began).Seconds(), who, what, detail)
+}
+
+// start begins to watch.
+func (t *timeline) start(w *world.World) {
+	t.mu.Lock()
+	t.began = time.Now()
+	t.mu.Unlock()
+	ctx, stop := context.WithCancel(context.Background())
+	t.stop = stop
+	t.journal = len(w.Sim.Journal())
+	go func() {
+		defer close(t.done)
+		for {
+			t.watch(ctx, w)
+			if sleep(ctx, 250*time.Millisecond) != nil {
+				return
+			}
+		}
+	}()
+}
+
+// finish stops watching.
+func (t *timeline) finish() {
+	t.stop()
+	<-t.done
+}
+
+func (t *timeline) watch(ctx context.Context, w *world.World) {
+	if log, err := controllerLog(w); err == nil {
+		for _, call := range log.Resumes[min(t.resumes, len(log.Resumes)):] {
+			t.say("slurmctld", "ResumeProgram", call.Hostlist)
+		}
+		for _, call := range log.Suspends[min(t.suspends, len(log.Suspends)):] {
+			t.say("slurmctld", "SuspendProgram", call.Hostlist)
+		}
+		for _, start := range log.Started[min(t.starts, len(log.Started)):] {
+			t.say("job "+start.JobID, "allocated", start.Nodes)
+		}
+		t.resumes, t.suspends, t.starts = len(log.Resumes), len(log.Suspends), len(log.Started)
+	}
+	entries := w.Sim.Journal()
+	for _, e := range entries[t.journal:] {
+		t.entry(e)
+	}
+	t.journal = len(entries)
+	t.watchJobs(ctx, w)
+	t.watchNodes(ctx, w)
+}
+
+func (t *timeline) entry(e cyclecloudsim.Entry) {
+	switch e.Event {
+	case cyclecloudsim.Created:
+		t.say(e.Name, "created", "in CycleCloud, nodearray "+e.NodeArray)
+	case cyclecloudsim.SoftwareOn:
+		t.say(e.Name, "booted", "its VM runs slurmd")
+	case cyclecloudsim.Terminated:
+		t.say(e.Name, "terminated", "CycleCloud has no such node any more")
+	case cyclecloudsim.Failed, cyclecloudsim.Vanished, cyclecloudsim.Refused, cyclecloudsim.CapacityFailed:
+		t.say(e.Name, string(e.Event), e.Detail)
+	}
+}
+
+func (t *timeline) watchJobs(ctx context.Context, w *world.World) {
+	text, err := w.Lab.Squeue(ctx, "--noheader", "--array", "--states=RUNNING,COMPLETED,FAILED,NODE_FAIL,CANCELLED,TIMEOUT", "--format=%i %T %N")
+	if err != nil {
+		return
+	}
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || t.states[fields[0]] == fields[1] {
+			continue
+		}
+		t.states[fields[0]] = fields[1]
+		t.say("job "+fields[0], strings.ToLower(fields[1]), strings.Join(fields[2:], " "))
+	}
+}
+
+func (t *timeline) watchNodes(ctx context.Context, w *world.World) {
+	text, err := w.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition=htc,hpc", "--Format=NodeList:30,StateComplete:100")
+	if err != nil {
+		return
+	}
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		fields := strings.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		state := phase(fields[1])
+		before := t.states[fields[0]]
+		t.states[fields[0]] = state
+		if before == "" || state == "" || before == state {
+			continue
+		}
+		t.say(fields[0], state, "in Slurm")
+	}
+}
+
+// phase is what a node's StateComplete means for the timeline.
+func phase(state string) string {
+	has := func(flag string) bool { return strings.Contains(state, flag) }
+	switch {
+	case has("powering_down"):
+		return "powering down"
+	case has("powered_down"):
+		return "off"
+	case has("powering_up"):
+		return "powering up"
+	case has("power_down"), has("drain"):
+		return "drained"
+	case has("idle"):
+		return "idle"
+	case has("allocated"), has("mixed"):
+		return "joined"
+	}
+	return ""
+}
+
+// controllerLog reads slurmctld's own log.
+func controllerLog(w *world.World) (slurmlab.ControllerLog, error) {
+	f, err := os.Open(w.Lab.LogPath())
+	if err != nil {
+		return slurmlab.ControllerLog{}, err
+	}
+	defer f.Close()
+	return slurmlab.ParseControllerLog(f)
+}

@@ -1,0 +1,221 @@
+package world
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+
+	"github.com/slurmburst/slurmburst/local/child"
+	"github.com/slurmburst/slurmburst/local/functionshost"
+	"github.com/slurmburst/slurmburst/local/servicebusemu"
+)
+
+// policyText is the policy that app, agent and demo read.
+var policyText = template.Must(template.New("policy").Parse(`version: 1
+cluster: {{.Cluster}}
+cyclecloud:
+  url: {{.URL}}
+  cluster: {{.CycleCloudCluster}}
+  credential: cyclecloud
+  pin: {{.Pin}}
+nodearrays:
+{{- range .Nodearrays}}
+  - name: {{.Name}}
+    partition: {{.Name}}
+    nodes: {{.Name}}-[1-{{.Nodes}}]
+    machineType: Standard_F4s_v2
+    maxNodes: {{.MaxNodes}}
+    idleTimeout: {{.IdleTimeout}}
+    bootDeadline: {{.BootDeadline}}
+{{- end}}
+`))
+
+func (w *World) writePolicy() error {
+	var text bytes.Buffer
+	err := policyText.Execute(&text, map[string]any{
+		"Cluster": w.Cluster, "URL": w.simURL, "CycleCloudCluster": simCluster, "Pin": w.Sim.Pin(), "Nodearrays": w.Nodearrays,
+	})
+	if err != nil {
+		return fmt.Errorf("write policy: %w", err)
+	}
+	w.policyPath = filepath.Join(w.Dir, "policy.yaml")
+	return os.WriteFile(w.policyPath, text.Bytes(), 0o600)
+}
+
+// connection settings that app, agent and burstctl share.
+func (w *World) settings() map[string]string {
+	return map[string]string{
+		"SERVICEBUS":   servicebusemu.ConnectionString(w.busAddress),
+		"BURST_TABLES": w.Azurite.ConnectionString(),
+		"BURST_POLICY": w.policyPath,
+	}
+}
+
+func (w *World) startHost(ctx context.Context) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	w.frontURL = "http://" + listener.Addr().String()
+	w.functionKey = "only-on-loopback"
+	settings := w.settings()
+	settings["FUNCTIONS_WORKER_RUNTIME"] = "custom"
+	settings["BURST_QUEUE_PRESSURE"] = "queue-pressure"
+	settings["BURST_SCALE_DOWN"] = "scale-down"
+	settings["BURST_RECLAIM_SCHEDULE"] = w.ReclaimSchedule
+	settings["BURST_CREDENTIAL_CYCLECLOUD"] = simUser + ":" + simPassword
+	w.Host, err = functionshost.New(functionshost.Config{
+		AppDir: w.appDir(), Settings: settings, Listener: listener, Keys: functionshost.Keys{Function: w.functionKey, Master: w.functionKey},
+		Flex: true, Instances: map[string]int{"queue_pressure": 2}, StateDir: filepath.Join(w.Dir, "state"),
+		HostRestartDelay: time.Second, DrainTimeout: 3 * time.Second, Logger: w.logger(), OnInvocation: w.OnInvocation,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := w.Host.Run(running); err != nil && running.Err() == nil {
+			w.logger().Error("functions host ended", "error", err)
+		}
+	}()
+	w.onStop(func(ctx context.Context) error {
+		stop()
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("stop functions host: %w", ctx.Err())
+		}
+	})
+	select {
+	case <-w.Host.Ready():
+		return nil
+	case <-done:
+		return fmt.Errorf("the functions host ended before it was ready; see %s", w.log.Name())
+	case <-time.After(60 * time.Second):
+		return fmt.Errorf("the functions host was not ready in 60 s; see %s", w.log.Name())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// StartAgent starts burst-agent, unless it runs already.
+func (w *World) StartAgent(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.agent != nil {
+		return nil
+	}
+	log, err := os.OpenFile(filepath.Join(w.Dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(w.agentPath())
+	cmd.Env = []string{
+		"PATH=" + w.Lab.BinDir() + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + w.Dir,
+		"SLURM_CONF=" + w.Lab.Conf(), "BURST_SPOOL=" + w.spool(), "BURST_POLL=1s", "BURST_SLURM_BIN=" + w.Lab.BinDir(),
+	}
+	for name, value := range w.settings() {
+		if name != "BURST_TABLES" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	if w.agent, err = child.Start(cmd); err != nil {
+		return err
+	}
+	if !w.hasAgentCloser {
+		w.hasAgentCloser = true
+		w.closers = append(w.closers, w.stopAgent)
+	}
+	return nil
+}
+
+// takeAgent gives the agent's process, which then counts as ended.
+func (w *World) takeAgent() *child.Process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.agent
+	w.agent = nil
+	return p
+}
+
+func (w *World) stopAgent(ctx context.Context) error {
+	p := w.takeAgent()
+	if p == nil {
+		return nil
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-p.Done():
+		return nil
+	case <-time.After(10 * time.Second):
+	case <-ctx.Done():
+	}
+	p.Kill()
+	return errors.New("burst-agent did not end within 10 s of SIGTERM")
+}
+
+// KillAgent ends burst-agent with SIGKILL; StartAgent brings it back.
+func (w *World) KillAgent() {
+	if p := w.takeAgent(); p != nil {
+		p.Kill()
+	}
+}
+
+// AgentRunning reports whether burst-agent is alive.
+func (w *World) AgentRunning() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.agent == nil {
+		return false
+	}
+	select {
+	case <-w.agent.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Environment is what a person needs to use the world by hand: Slurm's
+// clients, burstctl and the HTTP API.
+func (w *World) Environment() []string {
+	env := []string{
+		"PATH=" + w.Lab.BinDir() + ":" + filepath.Join(w.Root, "build", "bin") + ":$PATH", "SLURM_CONF=" + w.Lab.Conf(),
+		"BURST_TABLES='" + w.Azurite.ConnectionString() + "'", "BURST_POLICY=" + w.policyPath,
+	}
+	return env
+}
+
+// StateURL is the base of the HTTP state API, and Key its function key.
+func (w *World) StateURL() string { return w.frontURL + "/api/state/v1" }
+
+// Key opens the HTTP functions.
+func (w *World) Key() string { return w.functionKey }
+
+// Ctl prepares burstctl for this world.
+func (w *World) Ctl(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(w.Root, "build", "bin", "burstctl"), args...)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + w.Dir}
+	for name, value := range w.settings() {
+		if !strings.HasPrefix(name, "SERVICEBUS") {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	return cmd
+}

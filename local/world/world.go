@@ -1,0 +1,325 @@
+// Package world answers one question: how does all of slurmburst run on one
+// machine? It starts a real Slurm, the Service Bus emulator, Azurite, the
+// CycleCloud simulator whose VMs are real slurmd processes, the Functions host
+// with the packaged app, and burst-agent, all on free loopback ports and in
+// one directory. It must never short-cut a joint: everything talks over the
+// wire it uses in production, and Stop leaves no process behind.
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/slurmburst/slurmburst/local/azurite"
+	"github.com/slurmburst/slurmburst/local/child"
+	"github.com/slurmburst/slurmburst/local/cyclecloudsim"
+	"github.com/slurmburst/slurmburst/local/functionshost"
+	"github.com/slurmburst/slurmburst/local/servicebusemu"
+	"github.com/slurmburst/slurmburst/local/slurmlab"
+)
+
+// Nodearray is a nodearray and the cloud partition that it backs.
+type Nodearray struct {
+	// Name is that of the nodearray, the partition and the nodes' prefix.
+	Name string
+	// Nodes is how many names there are, MaxNodes how many may exist at once.
+	Nodes, MaxNodes int
+	// IdleTimeout and BootDeadline go into the policy.
+	IdleTimeout, BootDeadline time.Duration
+	// CPUs of one node as Slurm sees it. Default: 4.
+	CPUs int
+}
+
+// Config describes a world. The zero value of most fields means a default.
+type Config struct {
+	// Root is the repository: infra/queues.json and build/ are found there.
+	Root string
+	// Dir holds everything that the world writes. It must be new, and short:
+	// Unix sockets are in it.
+	Dir string
+	// Cluster is Slurm's ClusterName. Default: onprem.
+	Cluster    string
+	LocalNodes int
+	Nodearrays []Nodearray
+	// BootDelay and TerminateDelay are those of a VM. Defaults: 1 s to 3 s, and
+	// 1 s to 2 s.
+	BootDelay, TerminateDelay cyclecloudsim.Range
+	// SuspendTime is Slurm's own idle timer on the cloud partitions. Default:
+	// 900 s.
+	SuspendTime time.Duration
+	// ResumeTimeout is Slurm's. Default: 180 s.
+	ResumeTimeout time.Duration
+	// SimQuirks pins what the simulator otherwise draws by Seed.
+	SimQuirks cyclecloudsim.Quirks
+	Seed      int64
+	// ReclaimSchedule is NCRONTAB. Default: every 30 s.
+	ReclaimSchedule string
+	// Progress hears what Start has done; OnInvocation each call of a function.
+	Progress     func(step string)
+	OnInvocation func(functionshost.Invocation)
+	// Log receives the programs' own logs. Default: Dir/world.log.
+	Log io.Writer
+}
+
+func (c Config) withDefaults() Config {
+	if c.Cluster == "" {
+		c.Cluster = "onprem"
+	}
+	if c.BootDelay == (cyclecloudsim.Range{}) {
+		c.BootDelay = cyclecloudsim.Range{Min: time.Second, Max: 3 * time.Second}
+	}
+	if c.TerminateDelay == (cyclecloudsim.Range{}) {
+		c.TerminateDelay = cyclecloudsim.Range{Min: time.Second, Max: 2 * time.Second}
+	}
+	if c.SuspendTime == 0 {
+		c.SuspendTime = 900 * time.Second
+	}
+	if c.ResumeTimeout == 0 {
+		c.ResumeTimeout = 180 * time.Second
+	}
+	if c.ReclaimSchedule == "" {
+		c.ReclaimSchedule = "*/30 * * * * *"
+	}
+	if c.Progress == nil {
+		c.Progress = func(string) {}
+	}
+	return c
+}
+
+// World is everything that runs.
+type World struct {
+	Config
+	Lab     *slurmlab.Lab
+	Sim     *cyclecloudsim.Sim
+	Bus     *servicebusemu.Server
+	Host    *functionshost.Host
+	Azurite *azurite.Server
+
+	busAddress, simURL, frontURL string
+	functionKey                  string
+	policyPath                   string
+	journal                      *os.File
+	log                          *os.File
+
+	mu             sync.Mutex
+	agent          *child.Process
+	closers        []func(context.Context) error
+	running        sync.WaitGroup
+	hasAgentCloser bool
+}
+
+// Start brings the world up. On error, what was started is stopped.
+func Start(ctx context.Context, config Config) (w *World, err error) {
+	w = &World{Config: config.withDefaults()}
+	defer func() {
+		if err != nil {
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+			defer cancel()
+			err = errors.Join(err, w.Stop(stop))
+			w = nil
+		}
+	}()
+	if err := w.prepare(); err != nil {
+		return w, err
+	}
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"Service Bus emulator", w.startBus},
+		{"Azurite tables", w.startAzurite},
+		{"Slurm", w.startSlurm},
+		{"CycleCloud simulator", w.startCycleCloud},
+		{"Functions host with build/app", w.startHost},
+		{"burst-agent", w.StartAgent},
+	} {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return w, fmt.Errorf("start %s: %w", step.name, err)
+		}
+		w.Progress(fmt.Sprintf("%s up in %s", step.name, time.Since(began).Round(10*time.Millisecond)))
+	}
+	return w, nil
+}
+
+// prepare makes the directories and the links by which Slurm calls burst-hook.
+func (w *World) prepare() error {
+	hook := filepath.Join(w.Root, "build", "bin", "burst-hook")
+	for _, program := range []string{hook, w.agentPath(), filepath.Join(w.appDir(), "handler")} {
+		if _, err := os.Stat(program); err != nil {
+			return fmt.Errorf("%s is not built: run `make build package`: %w", program, err)
+		}
+	}
+	for _, dir := range []string{"hooks", "spool", "azurite", "vms", "state"} {
+		if err := os.MkdirAll(filepath.Join(w.Dir, dir), 0o755); err != nil {
+			return fmt.Errorf("prepare world: %w", err)
+		}
+	}
+	for _, name := range []string{"burst-resume", "burst-suspend", "burst-resume-fail"} {
+		if err := os.Symlink(hook, w.hook(name)); err != nil {
+			return fmt.Errorf("prepare world: %w", err)
+		}
+	}
+	var err error
+	if w.log, err = os.Create(filepath.Join(w.Dir, "world.log")); err != nil {
+		return fmt.Errorf("prepare world: %w", err)
+	}
+	w.onStop(func(context.Context) error { return w.log.Close() })
+	if w.Log == nil {
+		w.Log = w.log
+	}
+	return nil
+}
+
+func (w *World) hook(name string) string { return filepath.Join(w.Dir, "hooks", name) }
+func (w *World) spool() string           { return filepath.Join(w.Dir, "spool") }
+func (w *World) appDir() string          { return filepath.Join(w.Root, "build", "app") }
+func (w *World) agentPath() string       { return filepath.Join(w.Root, "build", "bin", "burst-agent") }
+
+// onStop notes what Stop has to do, last first.
+func (w *World) onStop(do func(context.Context) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closers = append(w.closers, do)
+}
+
+// Stop ends everything, last first, and waits for it.
+func (w *World) Stop(ctx context.Context) error {
+	w.mu.Lock()
+	closers := w.closers
+	w.closers = nil
+	w.mu.Unlock()
+	var problems []error
+	for i := len(closers) - 1; i >= 0; i-- {
+		if err := closers[i](ctx); err != nil {
+			problems = append(problems, err)
+		}
+	}
+	w.running.Wait()
+	return errors.Join(problems...)
+}
+
+func (w *World) startBus(context.Context) error {
+	queues, err := servicebusemu.LoadQueues(filepath.Join(w.Root, "infra", "queues.json"), w.Cluster)
+	if err != nil {
+		return err
+	}
+	if w.Bus, err = servicebusemu.New(servicebusemu.Config{Queues: queues}); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	w.busAddress = listener.Addr().String()
+	w.serve(func() error { return w.Bus.Serve(listener) })
+	w.onStop(func(context.Context) error { return w.Bus.Close() })
+	return nil
+}
+
+// serve runs one server until it is closed.
+func (w *World) serve(do func() error) {
+	w.running.Add(1)
+	go func() {
+		defer w.running.Done()
+		if err := do(); err != nil && !errors.Is(err, net.ErrClosed) {
+			w.logger().Error("server ended", "error", err)
+		}
+	}()
+}
+
+func (w *World) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w.Log, nil)) }
+
+func (w *World) startAzurite(ctx context.Context) error {
+	var err error
+	w.Azurite, err = azurite.StartFrom(ctx, filepath.Join(w.Root, "build"), filepath.Join(w.Dir, "azurite"))
+	if err != nil {
+		return err
+	}
+	w.onStop(w.Azurite.Stop)
+	return nil
+}
+
+func (w *World) startSlurm(ctx context.Context) error {
+	config := slurmlab.Config{
+		Dir: filepath.Join(w.Dir, "slurm"), ClusterName: w.Cluster, LocalNodes: w.LocalNodes,
+		ResumeProgram: w.hook("burst-resume"), SuspendProgram: w.hook("burst-suspend"), ResumeFailProgram: w.hook("burst-resume-fail"),
+		ResumeTimeout: w.ResumeTimeout, SuspendTimeout: 60 * time.Second, Spool: w.spool(),
+	}
+	for _, a := range w.Nodearrays {
+		config.Partitions = append(config.Partitions, slurmlab.CloudPartition{
+			Name: a.Name, NodePrefix: a.Name, Count: a.Nodes, CPUs: a.CPUs, SuspendTime: w.SuspendTime,
+		})
+	}
+	var err error
+	if w.Lab, err = slurmlab.Start(ctx, config); err != nil {
+		return err
+	}
+	w.onStop(w.Lab.Stop)
+	return nil
+}
+
+// vms runs each VM as the lab's own command for that node.
+type vms struct {
+	lab *slurmlab.Lab
+	dir string
+}
+
+// Start starts a VM that will be one slurmd.
+func (v vms) Start(ctx context.Context, spec cyclecloudsim.VMSpec) (cyclecloudsim.VM, error) {
+	argv, env, err := v.lab.NodeCommand(spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	launcher := &cyclecloudsim.ExecLauncher{
+		Argv: argv, Env: env, Dir: v.dir, LogDir: v.dir,
+		JobMarks: []string{"SLURM_CONF=" + v.lab.Conf(), "SLURMD_NODENAME=" + spec.Name},
+		JobFiles: []string{filepath.Join(v.lab.Dir(), "log", "slurmd-"+spec.Name+".log")},
+	}
+	return launcher.Start(ctx, spec)
+}
+
+const (
+	simUser     = "slurmburst"
+	simPassword = "only-on-loopback"
+	simCluster  = "Burst Cluster"
+)
+
+func (w *World) startCycleCloud(context.Context) error {
+	var err error
+	if w.journal, err = os.Create(filepath.Join(w.Dir, "cyclecloud.jsonl")); err != nil {
+		return err
+	}
+	w.onStop(func(context.Context) error { return w.journal.Close() })
+	config := cyclecloudsim.Config{
+		Cluster: simCluster, User: simUser, Password: simPassword,
+		AcquireDelay: cyclecloudsim.Range{Min: 200 * time.Millisecond, Max: 600 * time.Millisecond},
+		BootDelay:    w.BootDelay, TerminateDelay: w.TerminateDelay, ReadyLag: cyclecloudsim.Range{Min: 500 * time.Millisecond, Max: time.Second},
+		AvailableLag: time.Second, ThrottleCapacity: 20 * time.Second, Seed: w.Seed, Quirks: w.SimQuirks,
+		Launcher: vms{lab: w.Lab, dir: filepath.Join(w.Dir, "vms")}, Journal: w.journal, Logger: w.logger(),
+	}
+	for _, a := range w.Nodearrays {
+		config.NodeArrays = append(config.NodeArrays, cyclecloudsim.NodeArray{
+			Name: a.Name, MachineType: "Standard_F4s_v2", MaxCount: a.Nodes, Cores: 4, MemoryGB: 8,
+		})
+	}
+	if w.Sim, err = cyclecloudsim.New(config); err != nil {
+		return err
+	}
+	w.onStop(func(context.Context) error { return w.Sim.Close() })
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	w.simURL = "https://" + listener.Addr().String()
+	w.serve(func() error { return w.Sim.ServeTLS(listener) })
+	return w.writePolicy()
+}
