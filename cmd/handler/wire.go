@@ -9,6 +9,8 @@ import (
 	"os"
 	"time"
 
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
 	"github.com/slurmburst/slurmburst/cmd/internal/connect"
 	"github.com/slurmburst/slurmburst/handlers"
 	"github.com/slurmburst/slurmburst/internal/config"
@@ -81,5 +83,9 @@ func openCycleCloud(settings config.App, d policy.Document) (*cyclecloud.Client,
 	}
 	return cyclecloud.NewClient(d.CycleCloud.URL,
 		cyclecloud.Credential{User: credential.User, Password: cyclecloud.Secret(credential.Password.Reveal())},
-		&cyclecloud.ClientOptions{CACertFile: d.CAPath(), PinSHA256: d.CycleCloud.Pin, Timeout: 20 * time.Second})
+		&cyclecloud.ClientOptions{
+			// Three tries have to end well within the deadline of an invocation.
+			ClientOptions: azpolicy.ClientOptions{Retry: azpolicy.RetryOptions{MaxRetries: 2, MaxRetryDelay: 5 * time.Second}},
+			CACertFile:    d.CAPath(), PinSHA256: d.CycleCloud.Pin, Timeout: 15 * time.Second,
+		})
 }

@@ -25,6 +25,9 @@ const (
 	goneLookMax = 30 * time.Second
 	// retryEffect is how long a failed or unheard effect rests.
 	retryEffect = 30 * time.Second
+	// clockGrain is how far the cloud's idea of when something happened in Slurm
+	// may be off: the broker's times reach a function in whole seconds.
+	clockGrain = 2 * time.Second
 	// retryCycleCloud is how long CycleCloud rests after it did not answer.
 	retryCycleCloud = 15 * time.Second
 )

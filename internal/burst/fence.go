@@ -142,7 +142,7 @@ func (a *arrayDecision) fence() {
 	room := a.policy.MaxNodes
 	var usable, fenced []Node
 	for _, n := range a.nodes {
-		if n.Slurm.wanted() || n.Supply.present() || (n.Slurm == PoweringDown && n.Supply != Absent) {
+		if n.Slurm.wanted() || n.Supply.present() || n.Slurm == PoweringDown { // which is usable as soon as it is down
 			room--
 			continue
 		}

@@ -75,7 +75,7 @@ func (a *arrayDecision) wantAbsent(n Node) {
 		a.abortOr(n, why)
 		return
 	}
-	if refused := n.RefusedAt.After(n.Since); refused {
+	if refused := n.RefusedAt.After(n.Since.Add(-clockGrain)); refused {
 		why := because(ReasonCreateRefused, "CycleCloud did not give the node")
 		reopens := n.RefusedAt.Add(closeAfterRefusal)
 		a.close(reopens, why)

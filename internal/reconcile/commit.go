@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -143,7 +144,7 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	if err != nil {
 		return err
 	}
-	if left {
+	if left || onlyStored(plan) {
 		due = now
 	}
 	if !p.worthCommitting(due, plan, again, intents) {
@@ -169,6 +170,14 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 		p.recheckSoon(ctx)
 	}
 	return nil
+}
+
+// onlyStored reports whether the facts were too old to act on: then the next
+// snapshot has to be decided on even if it says the same.
+func onlyStored(plan burst.Plan) bool {
+	return slices.ContainsFunc(plan.Holds, func(h burst.Hold) bool {
+		return h.Reason.Code == burst.ReasonStale || h.Reason.Code == burst.ReasonNoSnapshot
+	})
 }
 
 func withoutTimers(plan burst.Plan) burst.Plan {
