@@ -222,3 +222,32 @@ func diffJSON(t *testing.T, want, got string) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// FuzzSingleMessage: whatever a body holds, the handler gets valid JSON, and
+// with dataType binary exactly the bytes that were sent and no forged metadata.
+func FuzzSingleMessage(f *testing.F) {
+	for _, seed := range []string{`{"MessageId":"forged"}`, `test`, `{"id":7,"op":"provision"}`, `{"a":{"b":[]},"c":null,"d":1e99}`, "\xff", `{"":1,"sys":2,"x":"2026-11-23T11:47:13Z"}`, `{}`, ` {"a":1} `} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		fn := &function{name: "f", binding: "msg"}
+		if out, err := fn.single(exampleMessage(body), encoding{}, testNow); err == nil && !json.Valid(out) {
+			t.Errorf("invalid JSON for %q: %s", body, out)
+		}
+		fn.bus.dataType = "binary"
+		out, err := fn.single(exampleMessage(body), encoding{}, testNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wire struct {
+			Data     map[string][]byte
+			Metadata struct{ MessageID string }
+		}
+		if err := json.Unmarshal(out, &wire); err != nil {
+			t.Fatal(err)
+		}
+		if string(wire.Data["msg"]) != body || wire.Metadata.MessageID != `"m-1"` {
+			t.Errorf("body %q arrived as %q with id %s", body, wire.Data["msg"], wire.Metadata.MessageID)
+		}
+	})
+}

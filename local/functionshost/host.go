@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,11 @@ type Host struct {
 // it, one line per problem.
 func New(cfg Config) (*Host, error) {
 	cfg = cfg.withDefaults()
+	dir, err := filepath.Abs(cfg.AppDir)
+	if err != nil {
+		return nil, fmt.Errorf("find app folder: %w", err)
+	}
+	cfg.AppDir = dir
 	p := &problems{}
 	env := settings(cfg.Settings)
 	h := &Host{cfg: cfg, ready: make(chan struct{}), timers: map[string]*timerStatus{}}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"os/exec"
 	"strings"
 	"sync"
+
+	"github.com/slurmburst/slurmburst/local/child"
 )
 
 // maxLine bounds one line of the handler's output; the rest is cut.
@@ -114,10 +117,16 @@ func (c *console) writer(stream string, level func(string) slog.Level) *lineWrit
 	}}
 }
 
-func (c *console) setPID(pid int) {
+// start starts the process whose lines these are; no line is read before its
+// process id is known.
+func (c *console) start(cmd *exec.Cmd) (*child.Process, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pid = pid
+	p, err := child.Start(cmd)
+	if err == nil {
+		c.pid = p.PID()
+	}
+	return p, err
 }
 
 func (c *console) errors() string {

@@ -169,7 +169,7 @@ func (e *azEntity) accept(ctx context.Context) (session, error) {
 		s, err = c.AcceptNextSessionForSubscription(ctx, e.bus.topic, e.bus.subscription, nil)
 	}
 	if err == nil {
-		return &azSession{azLink: azLink[*azservicebus.SessionReceiver]{e: e, c: c, r: s}, s: s}, nil
+		return newAZSession(azLink[*azservicebus.SessionReceiver]{e: e, c: c, r: s}), nil
 	}
 	var sbErr *azservicebus.Error
 	if errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &sbErr) && sbErr.Code == azservicebus.CodeTimeout) {
@@ -247,15 +247,30 @@ func (r *azReceiver) renew(ctx context.Context, m *message) error {
 	return r.r.RenewMessageLock(ctx, m.ReceivedMessage, nil)
 }
 
+// azSession keeps the end of its lock itself: SessionReceiver.LockedUntil is
+// written without a lock when the client recovers a link during another call.
 type azSession struct {
 	azLink[*azservicebus.SessionReceiver]
-	s *azservicebus.SessionReceiver
+	sessionID string
+	duration  time.Duration
+	until     time.Time // used by the goroutine that renews, and by nobody else
 }
 
-func (s *azSession) id() string             { return s.s.SessionID() }
-func (s *azSession) lockedUntil() time.Time { return s.s.LockedUntil() }
+func newAZSession(l azLink[*azservicebus.SessionReceiver]) *azSession {
+	duration := max(time.Second, time.Until(l.r.LockedUntil()))
+	return &azSession{azLink: l, sessionID: l.r.SessionID(), duration: duration, until: time.Now().Add(duration)}
+}
+
+func (s *azSession) id() string             { return s.sessionID }
+func (s *azSession) lockedUntil() time.Time { return s.until }
+
 func (s *azSession) renewSession(ctx context.Context) error {
-	return s.s.RenewSessionLock(ctx, nil)
+	began := time.Now()
+	if err := s.r.RenewSessionLock(ctx, nil); err != nil {
+		return err
+	}
+	s.until = began.Add(s.duration)
+	return nil
 }
 
 // renew does nothing: the lock of a session covers its messages.

@@ -234,6 +234,27 @@ func TestLongCallKeepsItsSession(t *testing.T) {
 	}
 }
 
+func TestSessionLockThatRunsOut(t *testing.T) {
+	t.Parallel()
+	b := newBroker(t)
+	host := strings.Replace(busHost, `"maxAutoLockRenewalDuration":"00:00:20"`, `"maxAutoLockRenewalDuration":"00:00:01"`, 1)
+	r := newApp(t, host, map[string]string{"work": workFunction}).runOn(b, nil)
+	b.post("q", "s-1", "m-1=sleep 5s") // the lock lasts 2 s
+	poll(t, "the dead letter", func() bool { return b.srv.Stats()["q"].DeadLettered == 1 })
+	calls := r.calls(t, 3)
+	for i, c := range calls {
+		if c.MessageID != "m-1" || !c.OK() {
+			t.Errorf("call %d: %+v", i+1, c)
+		}
+	}
+	if second := calls[1].Start; !second.Before(calls[0].Start.Add(calls[0].Duration)) {
+		t.Error("the second delivery waited for the first call, want both at the same time")
+	}
+	if s := b.srv.Stats()["q"]; s.Completed != 0 {
+		t.Errorf("%d messages completed without a lock", s.Completed)
+	}
+}
+
 func TestPlainQueue(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t)

@@ -24,6 +24,13 @@ func TestGoodAppHasNoWarnings(t *testing.T) {
 	}
 }
 
+func TestRelativeAppFolder(t *testing.T) {
+	a := oneFunction(t)
+	t.Chdir(filepath.Dir(a.dir))
+	a.dir = filepath.Base(a.dir)
+	a.run(nil).starts(t, 1)
+}
+
 func TestProblemsOfAnApp(t *testing.T) {
 	binding := func(fields string) map[string]string {
 		return map[string]string{"work": `{"bindings":[{"direction":"in","name":"msg",` + fields + `}]}`}
@@ -178,6 +185,19 @@ func TestFlexPlacement(t *testing.T) {
 	}
 	if want := "sweep-1=sweep work-1=work work-2=work http-1=web+web2"; strings.Join(got, " ") != want {
 		t.Errorf("instances %q, want %q", got, want)
+	}
+	cfg.Instances = map[string]int{"sweep": 3}
+	if h, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	owners := 0
+	for _, in := range h.instances {
+		if in.serves("sweep") && h.ownsTimer(in, in.functions[0]) {
+			owners++
+		}
+	}
+	if owners != 1 {
+		t.Errorf("%d of three instances own the timer, want one", owners)
 	}
 	for name, n := range map[string]int{"web": 2, "nobody": 1, "work": 0} {
 		cfg.Instances = map[string]int{name: n}

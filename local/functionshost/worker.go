@@ -26,31 +26,16 @@ var errFunctionTimeout = errors.New("the call reached functionTimeout: the handl
 const readinessPause = 25 * time.Millisecond
 
 // WorkerState is where a handler process stands.
-type WorkerState int
+type WorkerState string
 
 // The states of a handler. WorkerDead is the trap of exit code 0: nothing is
 // restarted, the app looks healthy and each call fails.
 const (
-	WorkerStarting WorkerState = iota
-	WorkerReady
-	WorkerDead
-	WorkerStopped
+	WorkerStarting WorkerState = "starting"
+	WorkerReady    WorkerState = "ready"
+	WorkerDead     WorkerState = "dead"
+	WorkerStopped  WorkerState = "stopped"
 )
-
-// String is the state's lower-case name.
-func (s WorkerState) String() string {
-	switch s {
-	case WorkerStarting:
-		return "starting"
-	case WorkerReady:
-		return "ready"
-	case WorkerDead:
-		return "dead"
-	case WorkerStopped:
-		return "stopped"
-	}
-	return "unknown"
-}
 
 // worker keeps the handler process of one host alive, by the rules of
 // HttpFunctionInvocationDispatcher. Its port stays the same over restarts.
@@ -77,7 +62,7 @@ func newWorker(cfg Config, file hostFile, name string) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{cfg: cfg, file: file, dir: cfg.AppDir, name: name, port: port, changed: make(chan struct{}), fatal: make(chan error, 1)}
+	w := &worker{cfg: cfg, file: file, dir: cfg.AppDir, name: name, port: port, state: WorkerStarting, changed: make(chan struct{}), fatal: make(chan error, 1)}
 	w.client = &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 		// The host waits a minute longer than the call may take, in case it
@@ -230,11 +215,10 @@ func (w *worker) start(out *console) (*child.Process, error) {
 	stdout, stderr := out.writer("stdout", stdoutLevel), out.writer("stderr", w.file.stderrLevel)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	cmd.WaitDelay = time.Second // a grandchild may hold the pipes
-	p, err := child.Start(cmd)
+	p, err := out.start(cmd)
 	if err != nil {
 		return nil, err
 	}
-	out.setPID(p.PID())
 	w.mu.Lock()
 	w.process = p
 	w.starts++

@@ -370,6 +370,19 @@ func TestFunctionTimeoutKillsEveryCall(t *testing.T) {
 	}
 }
 
+func TestEmptyReplyKillsTheHandlerWhenEmulated(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, strings.Replace(goodHost, "00:00:30", "00:00:01", 1), map[string]string{"work": workFunction})
+	r := a.run(func(c *Config) { c.HangOnEmptyReply = true })
+	r.starts(t, 1)
+	r.bus.send("s", "m-1", "empty")
+	call := r.calls(t, 1)[0]
+	if !errors.Is(call.Err, errFunctionTimeout) || call.Duration < time.Second {
+		t.Errorf("call %+v, want it to hang until functionTimeout", call)
+	}
+	poll(t, "the restart", func() bool { return r.Stats().Instances[0].Starts >= 2 })
+}
+
 func TestHandlerThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	host := strings.Replace(goodHost, `"enableForwardingHttpRequest"`, `"initializationTimeout":"00:00:00.2500000","enableForwardingHttpRequest"`, 1)
