@@ -103,6 +103,9 @@ func namespaced(a *syscall.SysProcAttr) *syscall.SysProcAttr {
 
 // Start starts the first process of the VM and waits until it is up.
 func (l *ExecLauncher) Start(ctx context.Context, spec VMSpec) (VM, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("start VM of node %s: %w", spec.Name, err)
+	}
 	if len(l.Argv) == 0 {
 		return nil, errors.New("start VM: no program given")
 	}

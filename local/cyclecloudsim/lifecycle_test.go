@@ -2,7 +2,9 @@ package cyclecloudsim
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,6 +291,63 @@ func TestCloseWaitsForAVMThatIsBeingMade(t *testing.T) {
 			t.Errorf("%d VMs started, %d stopped", started, stopped)
 		}
 	})
+}
+
+// stubborn is a launcher whose VMs refuse to stop while it says so.
+type stubborn struct{ refuses bool }
+
+func (l *stubborn) Start(context.Context, VMSpec) (VM, error) { return &stubbornVM{l: l}, nil }
+
+type stubbornVM struct {
+	paperVM
+	l *stubborn
+}
+
+func (v *stubbornVM) Stop() error {
+	if v.l.refuses {
+		return errors.New("still there")
+	}
+	return v.paperVM.Stop()
+}
+
+func TestAVMThatResistsKeepsItsNode(t *testing.T) {
+	clock, launcher := newManual(), &stubborn{refuses: true}
+	s := newSim(t, func(c *Config) { c.Clock, c.Launcher = clock, launcher })
+	create(t, s, "htc", 1, "")
+	clock.advance(2 * time.Minute)
+	manage(t, s, "terminate", `{"names":["htc-1"]}`)
+	clock.advance(time.Minute)
+	n := s.Nodes()[0]
+	if n.Status != "Failed" || n.TargetState != "Terminated" || !strings.Contains(n.StatusMessage, "still there") || len(s.VMs()) != 1 {
+		t.Errorf("got %+v with %d VMs", n, len(s.VMs()))
+	}
+	if err := s.Vanish("htc-1", ReasonVMDisappeared); err == nil || !strings.Contains(err.Error(), "htc-1") {
+		t.Errorf("vanish says %v", err)
+	}
+	launcher.refuses = false
+	manage(t, s, "terminate", `{"names":["htc-1"]}`)
+	clock.advance(time.Minute)
+	if len(s.Nodes())+len(s.VMs()) > 0 {
+		t.Errorf("left after the second terminate: %v and %d VMs", statuses(s), len(s.VMs()))
+	}
+}
+
+func TestCloseNamesAVMThatResists(t *testing.T) {
+	clock, launcher := newManual(), &stubborn{refuses: true}
+	cfg := lab()
+	cfg.Clock, cfg.Launcher = clock, launcher
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, s, "htc", 1, "")
+	clock.advance(2 * time.Minute)
+	if err := s.Close(); err == nil || !strings.Contains(err.Error(), "stop VM of node htc-1: still there") {
+		t.Errorf("Close says %v", err)
+	}
+	if len(s.VMs()) != 1 {
+		t.Error("the VM is off the books")
+	}
 }
 
 func TestCloseEndsEveryVMAndIsRepeatable(t *testing.T) {
