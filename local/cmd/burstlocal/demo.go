@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,6 +88,10 @@ func runUp(ctx context.Context, out io.Writer) error {
 	if err := os.WriteFile(env, []byte(lines), 0o600); err != nil {
 		return errors.Join(err, w.Stop(ctx))
 	}
+	if err := os.WriteFile(pidFile(root), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		return errors.Join(err, w.Stop(ctx))
+	}
+	defer os.Remove(pidFile(root))
 	fmt.Fprintf(out, `
 Everything is up. In another shell:
 
@@ -96,13 +102,67 @@ Everything is up. In another shell:
   burstctl status; burstctl nodes; burstctl decisions
   curl -H 'x-functions-key: %s' %s/nodes
 
-Logs: %s. Ctrl-C stops everything.
+Logs: %s. Ctrl-C or `+"`make local-down`"+` stops everything.
 `, env, w.Key(), w.StateURL(), dir)
 	<-ctx.Done()
 	fmt.Fprintln(out, "stopping")
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	return errors.Join(w.Stop(stop), os.RemoveAll(dir))
+}
+
+// pidFile is where up says who it is.
+func pidFile(root string) string { return filepath.Join(root, "build", "up.pid") }
+
+// newDownCommand builds "burstlocal down": it ends what up started.
+func newDownCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "stop what `burstlocal up` started",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			here, err := os.Getwd()
+			if err != nil {
+				return fmt.Errorf("find the repository: %w", err)
+			}
+			build, err := setup.BuildDir(here)
+			if err != nil {
+				return fmt.Errorf("find the repository: %w", err)
+			}
+			return stopUp(cmd.Context(), pidFile(filepath.Dir(build)), cmd.OutOrStdout())
+		},
+	}
+}
+
+// stopUp asks the world to stop and waits until it has.
+func stopUp(ctx context.Context, file string, out io.Writer) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		fmt.Fprintln(out, "nothing is up")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find what is up: %w", err)
+	}
+	pid, err := strconv.Atoi(string(text))
+	if err != nil {
+		return fmt.Errorf("find what is up: %s: %w", file, err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); errors.Is(err, syscall.ESRCH) {
+		fmt.Fprintln(out, "it was gone already")
+		return os.Remove(file)
+	} else if err != nil {
+		return fmt.Errorf("stop process %d: %w", pid, err)
+	}
+	for syscall.Kill(pid, 0) == nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	fmt.Fprintln(out, "stopped")
+	return nil
 }
 
 // newWorldDir gives the repository and a new short directory: Unix sockets in

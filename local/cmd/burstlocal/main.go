@@ -35,6 +35,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newDemoCommand(),
 		newUpCommand(),
+		newDownCommand(),
 		newSetupCommand(),
 		newServiceBusCommand(),
 		newCycleCloudCommand(),
