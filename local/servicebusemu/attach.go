@@ -7,25 +7,27 @@ import (
 
 // Positions in an attach performative and in a source.
 const (
-	attachName                 = 0
-	attachHandle               = 1
-	attachRole                 = 2
-	attachSendSettle           = 3
-	attachReceiveSettle        = 4
-	attachSource               = 5
-	attachTarget               = 6
-	attachInitialCount         = 9
-	attachMaxMessageSize       = 10
-	attachProperties           = 13
-	sourceAddress              = 0
-	sourceFilter               = 7
-	sendSettled          uint8 = 1
+	attachName           = 0
+	attachHandle         = 1
+	attachRole           = 2
+	attachSendSettle     = 3
+	attachSource         = 5
+	attachTarget         = 6
+	attachInitialCount   = 9
+	attachMaxMessageSize = 10
+	attachProperties     = 13
+	sourceAddress        = 0
+	sourceFilter         = 7
 )
+
+// sendSettled is the settle mode of a receiver that wants messages to be gone once
+// they are sent.
+const sendSettled uint8 = 1
 
 // The filter by which a receiver names a session; null asks for any.
 const (
 	filterSession     symbol = "com.microsoft:session-filter"
-	filterSessionCode        = 0x137000000C
+	filterSessionCode uint64 = 0x137000000C
 )
 
 // attach opens a link. What is wrong with the link refuses the link; what is

@@ -4,7 +4,6 @@ package servicebusemu
 // client decides by them what to rebuild and whether to try again.
 const (
 	condFraming         symbol = "amqp:connection:framing-error"
-	condForced          symbol = "amqp:connection:forced"
 	condNotFound        symbol = "amqp:not-found"
 	condNotAllowed      symbol = "amqp:not-allowed"
 	condInvalidField    symbol = "amqp:invalid-field"
@@ -12,7 +11,6 @@ const (
 	condResourceLimit   symbol = "amqp:resource-limit-exceeded"
 	condHandleInUse     symbol = "amqp:session:handle-in-use"
 	condUnattached      symbol = "amqp:session:unattached-handle"
-	condWindow          symbol = "amqp:session:window-violation"
 	condMessageTooLarge symbol = "amqp:link:message-size-exceeded"
 	condTransferLimit   symbol = "amqp:link:transfer-limit-exceeded"
 

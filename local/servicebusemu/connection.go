@@ -150,12 +150,13 @@ func (c *connection) abandon() {
 }
 
 // append runs add on the write buffer, unless the connection is closing.
-func (c *connection) append(add func(b []byte) []byte) bool {
+func (c *connection) append(add func(b []byte) []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.appendLocked(add)
+	c.appendLocked(add)
 }
 
+// appendLocked is append for those who hold the mutex. It says whether add ran.
 func (c *connection) appendLocked(add func(b []byte) []byte) bool {
 	if c.closing {
 		return false

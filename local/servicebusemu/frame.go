@@ -20,7 +20,6 @@ const (
 	codeClose       = 0x18
 	codeError       = 0x1d
 
-	codeReceived = 0x23
 	codeAccepted = 0x24
 	codeRejected = 0x25
 	codeReleased = 0x26

@@ -117,8 +117,8 @@ func (q *queue) offer(g *group) {
 
 // acceptNamed gives the group with this id to c, or says why not.
 func (q *queue) acceptNamed(c *consumer, id string, now time.Time) *refusal {
-	if len(id) > 128 {
-		return refuse(condInvalidField, "A session id may have at most 128 characters.")
+	if len(id) > maxIDLength {
+		return refuse(condInvalidField, fmt.Sprintf("A session id may have at most %d characters.", maxIDLength))
 	}
 	g := q.groupNamed(id)
 	if g.holder != nil {

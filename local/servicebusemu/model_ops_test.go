@@ -97,7 +97,7 @@ func (m *model) attach(t *rapid.T) {
 			r.waits, r.since = true, m.clock.Now()
 			m.waiting = append(m.waiting, handle)
 		}
-		from.value = []any{modelQueue, nil, nil, nil, nil, nil, nil, orderedMap{{filterSession, described{uint64(filterSessionCode), id}}}}
+		from.value = []any{modelQueue, nil, nil, nil, nil, nil, nil, orderedMap{{filterSession, described{filterSessionCode, id}}}}
 	}
 	m.s.handle(codeAttach, fields{fmt.Sprint(handle), uint32(handle), true, nil, uint8(1), from, targetOf("")}, nil)
 	m.settleUp()

@@ -69,13 +69,19 @@ func newModel(t *rapid.T, sessions bool) *model {
 		t.Fatal(err)
 	}
 	m.srv = srv
-	c := &connection{srv: srv, log: slog.New(slog.DiscardHandler), maxSend: maxFrameSize, wake: make(chan struct{}, 1)}
-	c.drained = sync.NewCond(&c.mu)
-	m.s = beginSession(c, 0, fields{nil, uint32(0), uint32(ourWindow)})
+	m.s = bareSession(srv)
 	m.mgmt = managementOf(m.s, srv.entities[modelQueue].main)
 	m.s.handle(codeAttach, fields{"sender", uint32(100), false, nil, nil, sourceOf(""), targetOf(modelQueue)}, nil)
 	m.frames()
 	return m
+}
+
+// bareSession is a session without a network: what is sent stays in the write
+// buffer.
+func bareSession(srv *Server) *session {
+	c := &connection{srv: srv, log: slog.New(slog.DiscardHandler), maxSend: maxFrameSize, wake: make(chan struct{}, 1)}
+	c.drained = sync.NewCond(&c.mu)
+	return beginSession(c, 0, fields{nil, uint32(0), uint32(ourWindow)})
 }
 
 // frames takes what the emulator has written.

@@ -172,7 +172,7 @@ func (l *outbound) answer() bool {
 func (l *outbound) granted(id string, until time.Time) bool {
 	source := l.attached[attachSource].(described)
 	items := append([]any(nil), source.value.([]any)...)
-	items[sourceFilter] = orderedMap{{filterSession, described{uint64(filterSessionCode), id}}}
+	items[sourceFilter] = orderedMap{{filterSession, described{filterSessionCode, id}}}
 	l.attached[attachSource] = described{source.descriptor, items}
 	for len(l.attached) <= attachProperties {
 		l.attached = append(l.attached, nil)

@@ -192,9 +192,9 @@ func TestDeadLettersKeepTheirCountAndTheirReason(t *testing.T) {
 		}
 		n.must(dlq.AbandonMessage(n.ctx(), m, nil))
 	}
-	m := n.receiveOne(dlq, "a")
+	n.receiveOne(dlq, "a")
 	n.clock.advance(DefaultLockDuration)
-	m = n.receiveOne(dlq, "a")
+	m := n.receiveOne(dlq, "a")
 	if m.DeliveryCount != 2 {
 		t.Errorf("lock expiry among dead letters counted: %d", m.DeliveryCount)
 	}

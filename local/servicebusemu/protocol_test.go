@@ -162,7 +162,7 @@ func TestWaitingForASessionIsRefusedAfterTheTimeout(t *testing.T) {
 	clock := newManualClock()
 	srv, addr := startServer(t, Config{Queues: []QueueConfig{{Name: "s", RequiresSession: true}}, Clock: clock})
 	w := openWire(t, addr, 5000)
-	filter := described{uint64(codeSource), []any{"s", nil, nil, nil, nil, nil, nil, orderedMap{{filterSession, described{uint64(filterSessionCode), nil}}}}}
+	filter := described{uint64(codeSource), []any{"s", nil, nil, nil, nil, nil, nil, orderedMap{{filterSession, described{filterSessionCode, nil}}}}}
 	w.send(0, codeAttach, "next", uint32(0), true, nil, uint8(1), filter, targetOf(""), nil, nil, nil, nil, nil, nil,
 		orderedMap{{symbol("com.microsoft:timeout"), uint32(5000)}})
 	for deadline := time.Now().Add(patience); srv.Stats()["s"].Waiting == 0; waitABit() {

@@ -125,6 +125,10 @@ func newQueue(e *entity) *queue {
 	return &queue{e: e, locks: make(map[uuid]*message), groups: make(map[string]*group)}
 }
 
+// maxIDLength bounds message and session ids, in bytes; the service counts
+// characters. An encoded message id has a header of up to five bytes.
+const maxIDLength = 128
+
 // check says why the queue cannot take contents, all of them or none.
 func (q *queue) check(contents []content) *refusal {
 	size := 0
@@ -132,6 +136,9 @@ func (q *queue) check(contents []content) *refusal {
 		c := &contents[i]
 		if q.sessions && !c.hasGroup {
 			return refuse(condNotAllowed, fmt.Sprintf("The SessionId was not set on a message, and it cannot be sent to the entity %s. Entities that have session support enabled can only receive messages that have the SessionId set to a valid value.", q.e.cfg.Name))
+		}
+		if len(c.group) > maxIDLength || len(c.id) > maxIDLength+5 {
+			return refuse(condNotAllowed, fmt.Sprintf("A MessageId or a SessionId may have at most %d characters.", maxIDLength))
 		}
 		if c.size() > q.e.cfg.MaxMessageSize {
 			return refuse(condMessageTooLarge, fmt.Sprintf("The received message (size:%d bytes) exceeds the limit (%d bytes) currently allowed on the entity %s.", c.size(), q.e.cfg.MaxMessageSize, q.e.cfg.Name))

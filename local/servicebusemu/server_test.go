@@ -44,7 +44,7 @@ func TestALostConnectionFreesItsSession(t *testing.T) {
 	n := newNamespace(t, QueueConfig{Name: "s", RequiresSession: true})
 	n.send("s", "x", "a")
 	w := openWire(t, n.addr, 5000)
-	from := described{uint64(codeSource), []any{"s", nil, nil, nil, nil, nil, nil, orderedMap{{filterSession, described{uint64(filterSessionCode), "x"}}}}}
+	from := described{uint64(codeSource), []any{"s", nil, nil, nil, nil, nil, nil, orderedMap{{filterSession, described{filterSessionCode, "x"}}}}}
 	w.send(0, codeAttach, "r", uint32(0), true, nil, uint8(1), from, targetOf(""))
 	w.expect(codeAttach)
 	w.credit(0, firstOutgoing, 5000, 0, 1)
@@ -59,7 +59,8 @@ func TestConfigurationErrorsNameQueueAndFieldAllAtOnce(t *testing.T) {
 	_, err := New(Config{Queues: []QueueConfig{
 		{Name: "a", LockDuration: time.Hour, MaxDeliveryCount: -1},
 		{Name: "b c"},
-		{Name: "d"}, {Name: "D"},
+		{Name: "d"},
+		{Name: "D"},
 	}})
 	if err == nil {
 		t.Fatal("no error")
