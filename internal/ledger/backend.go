@@ -87,6 +87,7 @@ const (
 	unequal comparison = "ne"
 	atLeast comparison = "ge"
 	below   comparison = "lt"
+	atMost  comparison = "le"
 )
 
 // The columns that hold the keys.
@@ -126,7 +127,6 @@ const (
 	codeTableBeingDeleted = "TableBeingDeleted"
 	codeEntityExists      = "EntityAlreadyExists"
 	codeResourceNotFound  = "ResourceNotFound"
-	codeEntityNotFound    = "EntityNotFound"
 	codeChanged           = "UpdateConditionNotSatisfied"
 )
 
@@ -143,12 +143,12 @@ func (r *refusal) tableIsMissing() bool { return r.status == 404 && r.code == co
 // rowMoved holds where a row is not as the writer believed: changed, gone or
 // already there.
 func (r *refusal) rowMoved() bool {
-	switch {
-	case r.status == 412:
+	switch r.status {
+	case 412:
 		return true
-	case r.status == 404:
+	case 404:
 		return !r.tableIsMissing()
-	case r.status == 409:
+	case 409:
 		return r.code == codeEntityExists
 	}
 	return false

@@ -82,6 +82,8 @@ func (n *Node) columns(f *fields) {
 	f.text("NodeID", &n.NodeID)
 	f.text("CycleCloudStatus", &n.CycleCloudStatus)
 	f.text("VMID", &n.VMID)
+	f.text("Supply", &n.Supply)
+	f.text("State", &n.State)
 	f.text("RequestID", &n.RequestID)
 	f.text("ResumeID", &n.ResumeID)
 	f.whole("CreatedEpoch", &n.CreatedEpoch)
@@ -97,6 +99,11 @@ func (n *Node) columns(f *fields) {
 	f.moment("LastAbortAt", &n.LastAbortAt)
 	f.moment("SeenAt", &n.SeenAt)
 	f.moment("UpdatedAt", &n.UpdatedAt)
+	f.moment("TerminatedAt", &n.TerminatedAt)
+	f.moment("RefusedAt", &n.RefusedAt)
+	f.moment("FailedAt", &n.FailedAt)
+	f.whole("DownEpoch", &n.DownEpoch)
+	f.whole("DownSequence", &n.DownSequence)
 	f.whole("Revision", &n.Revision)
 }
 
@@ -127,6 +134,7 @@ func (a *Nodearray) columns(f *fields) {
 	a.IdleDeadline.columns(f, "IdleDeadline")
 	a.Retry.columns(f, "Retry")
 	a.Recheck.columns(f, "Recheck")
+	f.moment("ClosedUntil", &a.ClosedUntil)
 	f.text("ReasonCode", &a.ReasonCode)
 	f.text("Reason", &a.Reason)
 	f.moment("UpdatedAt", &a.UpdatedAt)

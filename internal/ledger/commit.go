@@ -208,10 +208,12 @@ func (s *Store) prepare(c *Commit) (write, error) {
 	}
 	if c.Heartbeat != nil {
 		beat := *c.Heartbeat
+		beat.held = everyColumn
 		err = errors.Join(err, w.add(upsert, rowHeartbeat, &beat))
 	}
 	if c.Budget != nil {
 		budget := *c.Budget
+		budget.held = everyColumn
 		err = errors.Join(err, w.add(upsert, rowBudget, &budget))
 	}
 	for i := range c.DropIntents {
@@ -298,6 +300,7 @@ func addSnapshot(w *write, snapshot Snapshot, before int64) error {
 func (s *Store) NoteHeartbeat(ctx context.Context, cluster string, beat Heartbeat) error {
 	operation := fmt.Sprintf("note heartbeat %s/%s", s.name(tableClusters), cluster)
 	w := write{pk: escape(cluster)}
+	beat.held = everyColumn
 	if err := w.add(upsert, rowHeartbeat, &beat); err != nil {
 		return classify(err, operation)
 	}
@@ -346,8 +349,8 @@ func (s *Store) DeleteIntents(ctx context.Context, cluster string, intents []Int
 	return nil
 }
 
-// AddFacts stores facts that no commit has used yet. A fact whose ID is stored
-// already is left as it is.
+// AddFacts stores facts that no commit has used yet. A repeat of an ID is taken
+// for the same fact and stored once.
 func (s *Store) AddFacts(ctx context.Context, cluster string, facts []Fact) error {
 	operation := fmt.Sprintf("add facts to %s/%s", s.name(tableClusters), cluster)
 	w := write{pk: escape(cluster)}
@@ -357,7 +360,8 @@ func (s *Store) AddFacts(ctx context.Context, cluster string, facts []Fact) erro
 			continue
 		}
 		seen[fact.ID] = true
-		if err := w.add(insert, kindFact+escape(fact.ID), &fact); err != nil {
+		fact.version = version{}
+		if err := w.add(upsert, kindFact+escape(fact.ID), &fact); err != nil {
 			return classify(err, operation)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
@@ -31,7 +32,7 @@ func (s *Store) AppendDecision(ctx context.Context, cluster string, d Decision) 
 	case len(d.Facts) > MaxFacts:
 		return classify(tooLarge("facts of %d bytes, at most %d fit", len(d.Facts), MaxFacts), operation)
 	}
-	d.Cluster, d.factsSize = cluster, int64(len(d.Facts))
+	d.Cluster, d.factsSize, d.version = cluster, int64(len(d.Facts)), version{}
 	w := write{pk: dayKey(cluster, d.At)}
 	err := w.add(insert, d.key(), &d)
 	rest := d.Facts
@@ -59,7 +60,7 @@ func (s *Store) FindDecision(ctx context.Context, cluster, id string) (d Decisio
 	operation := fmt.Sprintf("find in %s/%s decision %s", s.name(tableDecisions), cluster, id)
 	for ago := range retention {
 		day := dayKey(cluster, s.now().AddDate(0, 0, 1-ago))
-		where := []condition{{partitionKey, equal, day}, {rowKey, below, kindFacts}, {"ID", equal, id}}
+		where := []condition{{partitionKey, equal, day}, {rowKey, below, kindFacts}, {"ID", equal, clean(id)}}
 		_, err := s.rows(ctx, tableDecisions, query{where: where}, func(e entity) error {
 			found = true
 			return fill(&d, e)
@@ -110,12 +111,12 @@ func (s *Store) AppendFailures(ctx context.Context, cluster string, failures []F
 		if failure.At.IsZero() {
 			return fault.Newf(fault.Bug, "%s: a failure of %s has no time", operation, failure.Node)
 		}
-		failure.Cluster = cluster
+		failure.Cluster, failure.version = cluster, version{}
 		rk := newestFirst(failure.At, failure.Node) + "|" + escape(failure.Code)
 		if w.keys[rk] {
 			continue
 		}
-		if err := w.add(insert, rk, &failure); err != nil {
+		if err := w.add(upsert, rk, &failure); err != nil {
 			return classify(err, operation)
 		}
 	}
@@ -125,7 +126,8 @@ func (s *Store) AppendFailures(ctx context.Context, cluster string, failures []F
 
 // ApplyPolicy stores a policy and makes it the one in force, in one
 // transaction. Applying a version again puts it in force again; its text must
-// not have changed. ErrConflict means that somebody else applied one meanwhile.
+// not have changed. ErrConflict means that somebody else changed one of the
+// rows meanwhile.
 func (s *Store) ApplyPolicy(ctx context.Context, cluster string, p Policy) error {
 	operation := fmt.Sprintf("apply policy %s/%s version %s", s.name(tablePolicies), cluster, p.Version)
 	stored, err := all[Policy](ctx, s, tablePolicies, cluster)
@@ -157,13 +159,15 @@ func (s *Store) ApplyPolicy(ctx context.Context, cluster string, p Policy) error
 	return classify(err, operation)
 }
 
-// CurrentPolicy gives the policy in force, if one was ever applied.
+// CurrentPolicy gives the policy in force, if one was ever applied: the last
+// one, should two have been applied at the same moment.
 func (s *Store) CurrentPolicy(ctx context.Context, cluster string) (p Policy, found bool, err error) {
 	current, err := all[Policy](ctx, s, tablePolicies, cluster, condition{"Current", equal, true})
 	if err != nil || len(current) == 0 {
 		return Policy{}, false, err
 	}
-	return current[0], true, nil
+	last := slices.MaxFunc(current, func(a, b Policy) int { return a.AppliedAt.Compare(b.AppliedAt) })
+	return last, true, nil
 }
 
 func (p *Policy) place(cluster string) (pk, rk string) {

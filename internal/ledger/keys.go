@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -14,7 +13,7 @@ import (
 // every other byte becomes '~' and two hexadecimal digits. The service forbids
 // / \ # ? and control characters in keys, '%' breaks some of its clients,
 // aztables 1.4.1 doubles ' when it inserts, and '|' separates the parts of our
-// own keys.
+// own keys. unescape undoes it.
 func escape(text string) string {
 	plain := 0
 	for plain < len(text) && isPlain(text[plain]) {
@@ -100,7 +99,8 @@ func snapshotKey(part int) string {
 // service can only list in ascending order of keys. It counts microseconds, as
 // columns do, so that a row that was read gives the same key again.
 func newestFirst(at time.Time, id string) string {
-	return fmt.Sprintf("%019d|%s", math.MaxInt64-at.UnixMicro(), escape(id))
+	const end = 1_000_000_000_000_000_000 // beyond every time that can be stored
+	return fmt.Sprintf("%019d|%s", end-at.UnixMicro(), escape(id))
 }
 
 // dayKey is the partition of the decisions of one day (UTC).

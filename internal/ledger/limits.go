@@ -17,7 +17,7 @@ const (
 	// the cluster, the heartbeat, the budget and the snapshot.
 	MaxIntents = 90
 	// MaxSnapshot is the longest compressed snapshot, in bytes.
-	MaxSnapshot = 3_000_000
+	MaxSnapshot = 2_900_000
 	// MaxFacts is the longest body of facts of a decision, in bytes.
 	MaxFacts = 2_900_000
 	// MaxFact is the longest body of one fact that was heard, in bytes.

@@ -50,10 +50,10 @@ func (p place) token() string {
 
 // start reads a token of a listing of t.
 func start(t table, token string) (place, error) {
-	p := place{Table: t}
 	if token == "" {
-		return p, nil
+		return place{Table: t}, nil
 	}
+	var p place
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err == nil {
 		err = json.Unmarshal(b, &p)

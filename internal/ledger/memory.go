@@ -318,6 +318,8 @@ func (is comparison) holds(order int) bool {
 		return order >= 0
 	case below:
 		return order < 0
+	case atMost:
+		return order <= 0
 	}
 	return false
 }

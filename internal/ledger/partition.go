@@ -92,6 +92,8 @@ type Target struct {
 	Node string `json:"node"`
 	// NodeID is CycleCloud's, where one is known.
 	NodeID string `json:"nodeId,omitempty"`
+	// ResumeID names the resume call that the node is created for.
+	ResumeID string `json:"resumeId,omitempty"`
 }
 
 // Outcome is what happened to one target.

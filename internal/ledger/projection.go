@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // item is a pointer to a row of a public table.
@@ -169,9 +170,19 @@ func (s *Store) submitEach(ctx context.Context, t table, ops []op) (etags []stri
 	return etags, moved, nil
 }
 
+// manyConflicts is how many rows of one transaction may be refused one by one
+// before it is cheaper to read which versions are stored.
+const manyConflicts = 3
+
 // submitAround sends the ops that batch lists, around those that are refused.
 func (s *Store) submitAround(ctx context.Context, t table, ops []op, batch []int, etags []string, moved map[int]*refusal) error {
-	for len(batch) > 0 {
+	for refusals := 0; len(batch) > 0; refusals++ {
+		if refusals == manyConflicts {
+			var err error
+			if batch, err = s.dropMoved(ctx, t, ops, batch, moved); err != nil || len(batch) == 0 {
+				return err
+			}
+		}
 		group := make([]op, len(batch))
 		for i, n := range batch {
 			group[i] = ops[n]
@@ -191,9 +202,7 @@ func (s *Store) submitAround(ctx context.Context, t table, ops []op, batch []int
 			return nil
 		case refused.index >= 0 && refused.index < len(batch):
 			moved[batch[refused.index]] = refused
-			rest := make([]int, 0, len(batch)-1)
-			rest = append(rest, batch[:refused.index]...)
-			batch = append(rest, batch[refused.index+1:]...)
+			batch = slices.Delete(batch, refused.index, refused.index+1)
 		default:
 			// The service did not say which: halve until it is alone.
 			half := len(batch) / 2
@@ -204,4 +213,38 @@ func (s *Store) submitAround(ctx context.Context, t table, ops []op, batch []int
 		}
 	}
 	return nil
+}
+
+// dropMoved reads the versions of the rows that batch is about and gives what
+// is left of it without those whose condition cannot hold.
+func (s *Store) dropMoved(ctx context.Context, t table, ops []op, batch []int, moved map[int]*refusal) ([]int, error) {
+	first, last := ops[batch[0]].row.rk, ops[batch[0]].row.rk
+	for _, n := range batch {
+		first, last = min(first, ops[n].row.rk), max(last, ops[n].row.rk)
+	}
+	where := []condition{
+		{partitionKey, equal, ops[batch[0]].row.pk},
+		{rowKey, atLeast, first},
+		{rowKey, atMost, last},
+	}
+	stored := map[string]string{}
+	q := query{where: where, columns: []string{"Cluster"}}
+	if _, err := s.rows(ctx, t, q, func(e entity) error { stored[e.rk] = e.etag; return nil }); err != nil {
+		return nil, err
+	}
+	left := batch[:0]
+	for _, n := range batch {
+		etag, exists := stored[ops[n].row.rk]
+		switch v := ops[n].verb; {
+		case v == insert && exists:
+			moved[n] = &refusal{status: 409, code: codeEntityExists, index: -1}
+		case (v == merge || v == remove) && !exists:
+			moved[n] = &refusal{status: 404, code: codeResourceNotFound, index: -1}
+		case (v == merge || v == remove) && etag != ops[n].row.etag:
+			moved[n] = &refusal{status: 412, code: codeChanged, index: -1}
+		default:
+			left = append(left, n)
+		}
+	}
+	return left, nil
 }

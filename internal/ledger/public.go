@@ -12,6 +12,10 @@ type Node struct {
 	SlurmState, SlurmFlags string
 	// NodeID and CycleCloudStatus are CycleCloud's, VMID is Azure's.
 	NodeID, CycleCloudStatus, VMID string
+	// Supply is what CycleCloud has under the name, in the core's words.
+	Supply string
+	// State is what Slurm's state and flags mean, in the core's words.
+	State string
 	// RequestID made the node; ResumeID names the resume call it answers.
 	RequestID, ResumeID string
 	// CreatedEpoch and CreatedSequence name the snapshot that it was created for.
@@ -23,6 +27,13 @@ type Node struct {
 	PoweringUpSince                time.Time
 	BootDeadline, IdleDeadline     time.Time
 	LastAbortAt, SeenAt, UpdatedAt time.Time
+	// TerminatedAt is when CycleCloud was last asked to delete the VM, RefusedAt
+	// when it last refused the name or lost its VM, FailedAt when a failure about
+	// the name was last recorded.
+	TerminatedAt, RefusedAt, FailedAt time.Time
+	// DownEpoch and DownSequence name the newest snapshot in which the name was
+	// powered down or powering down while a VM existed under it.
+	DownEpoch, DownSequence int64
 	// Revision is that of the commit that the row shows.
 	Revision int64
 
@@ -61,9 +72,11 @@ type Nodearray struct {
 	Desired, Limit int
 	// One timer for each purpose, at its earliest deadline.
 	BootDeadline, IdleDeadline, Retry, Recheck Timer
-	Reason, ReasonCode                         string
-	UpdatedAt                                  time.Time
-	Revision                                   int64
+	// ClosedUntil is when a nodearray that failed may create nodes again.
+	ClosedUntil        time.Time
+	Reason, ReasonCode string
+	UpdatedAt          time.Time
+	Revision           int64
 
 	version
 }

@@ -91,29 +91,25 @@ type write struct {
 	keys map[string]bool
 }
 
-// add appends an op with the cells of r.
+// add appends an op with the cells of r. An upsert that may meet a row with
+// other contents has to hold everyColumn.
 func (w *write) add(v verb, rk string, r row) error {
 	held := r.ver().held
-	switch v {
-	case insert:
+	if v == insert {
 		held = columnSet{}
-	case upsert:
-		held = everyColumn
-	case merge, remove:
-		if r.ver().etag == "" {
-			return fault.Newf(fault.Bug, "%s row %s/%s: it was never loaded", v, w.pk, rk)
-		}
+	}
+	if (v == merge || v == remove) && r.ver().etag == "" {
+		return fault.Newf(fault.Bug, "%s row %s/%s: it was never loaded", v, w.pk, rk)
 	}
 	e := entity{pk: w.pk, rk: rk, etag: r.ver().etag}
-	holds := columnSet{}
 	if v == remove {
 		return w.append(v, e)
 	}
-	var err error
-	if e.cells, holds, err = cellsOf(r, held); err != nil {
+	cells, holds, err := cellsOf(r, held)
+	if err != nil {
 		return fmt.Errorf("%s row %s/%s: %w", v, w.pk, rk, err)
 	}
-	r.ver().held = holds
+	e.cells, r.ver().held = cells, holds
 	return w.append(v, e)
 }
 

@@ -42,6 +42,10 @@ func decode(raw []byte) (entity, error) {
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return entity{}, fault.New(fault.Transient, "decode a row", err)
 	}
+	if in.ETag == "" {
+		// Without it a later write would take the row for a new one.
+		return entity{}, fault.Newf(fault.Transient, "decode row %s/%s: the service gave no ETag", in.PartitionKey, in.RowKey)
+	}
 	e := entity{pk: in.PartitionKey, rk: in.RowKey, etag: in.ETag, cells: make(map[string]any, len(in.Properties))}
 	for name, cell := range in.Properties {
 		switch v := cell.(type) {
