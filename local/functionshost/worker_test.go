@@ -297,4 +297,3 @@ func TestExitCodes(t *testing.T) {
 		poll(t, "the third host", func() bool { return r.Stats().Instances[0].HostStarts >= 3 })
 	})
 }
-
