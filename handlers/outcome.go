@@ -20,6 +20,9 @@ func (a *app) received(ctx context.Context, i invocation, queue string, lastDeli
 		return m, false, err
 	}
 	log.add(logging.MessageID, m.id, logging.SessionID, m.sessionID, logging.DeliveryCount, m.deliveryCount)
+	if trace, ok := m.properties[event.TraceProperty].(string); ok {
+		log.add(logging.Traceparent, trace)
+	}
 	if m.deliveryCount < lastDelivery {
 		return m, true, nil
 	}

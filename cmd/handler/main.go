@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,7 +37,8 @@ func run(getenv func(string) string, environ []string, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(settings.Port)))
+	var listening net.ListenConfig
+	listener, err := listening.Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(settings.Port)))
 	if err != nil {
 		return fmt.Errorf("listen where the host says: %w", err)
 	}

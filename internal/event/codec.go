@@ -19,9 +19,11 @@ const (
 	// Gzip is the value of the application property EncodingProperty of a
 	// compressed body.
 	Gzip = "gzip"
-	// EncodingProperty and TraceProperty are application properties.
+	// EncodingProperty is the application property that names the compression.
 	EncodingProperty = "content-encoding"
-	TraceProperty    = "traceparent"
+	// TraceProperty is the application property with the W3C trace context of
+	// the hook call that led to the message.
+	TraceProperty = "traceparent"
 	// compressAbove is the body size from which compression pays.
 	compressAbove = 8 << 10
 	// MaxInflated bounds what a compressed body may become.
