@@ -266,16 +266,18 @@ func (p *pass) counts(array burst.Nodearray) (c ledger.NodeCounts, desired int) 
 }
 
 func (p *pass) projectCommands(ctx context.Context) error {
-	var rows []ledger.Command
+	rows := p.answered
+	p.answered = nil
 	for _, i := range p.settled {
 		command, err := commandOf(i)
 		if i.Kind != kindCommand || err != nil || len(i.Outcome) == 0 || i.Outcome[0].Code != outcomeSent {
 			continue
 		}
-		rows = append(rows, commandRow(command, i))
+		// One that a crash kept from being projected may be answered already.
+		if !slices.ContainsFunc(rows, func(c ledger.Command) bool { return c.ID == command.ID }) {
+			rows = append(rows, commandRow(command, i))
+		}
 	}
-	rows = append(rows, p.answered...)
-	p.answered = nil
 	if len(rows) == 0 {
 		return nil
 	}
