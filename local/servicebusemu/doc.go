@@ -8,6 +8,19 @@
 // that a bug shared by both sides cannot hide, and it listens only where its
 // caller tells it to (any token is accepted: bind loopback).
 //
+// # What is assumed
+//
+// Where neither the documentation nor a recording of the service says what
+// happens, this was chosen: a message that moves to the dead-letter sub-queue gets
+// a new sequence number there and shows its old one as the enqueued one; nothing
+// can be dead-lettered twice; the next session is the one that has been free
+// longest; a receiver that names no timeout waits a minute for a session; a
+// session's lock is needed to read its state; a peek sees the messages of every
+// session.
+//
+// Left out: topics, forwarding, transactions, partitions, throttling, the
+// administration API, and checks of tokens.
+//
 // # Words
 //
 // AMQP calls its multiplexed channel a session, and Service Bus calls a run of

@@ -11,6 +11,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,64 @@ func TestALostConnectionFreesItsSession(t *testing.T) {
 	n.must(w.nc.Close())
 	if m := n.receiveOne(n.acceptNext(), "a"); m.DeliveryCount != 1 {
 		t.Errorf("delivery count %d", m.DeliveryCount)
+	}
+}
+
+// cuttable is a listener whose connections can be cut.
+type cuttable struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (c *cuttable) Accept() (net.Conn, error) {
+	nc, err := c.Listener.Accept()
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.conns = append(c.conns, nc)
+	}
+	return nc, err
+}
+
+func (c *cuttable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, nc := range c.conns {
+		_ = nc.Close()
+	}
+	c.conns = nil
+}
+
+func TestTheClientRecoversWhenItsConnectionIsCut(t *testing.T) {
+	srv, err := New(Config{Queues: []QueueConfig{{Name: "q"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &cuttable{Listener: inner}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := srv.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	defer serving.Wait()
+	defer srv.Close()
+	n := &namespace{t: t, srv: srv, addr: inner.Addr().String()}
+	n.client = n.newClient()
+	s := n.sender("q")
+	r := n.receiver("q", &azservicebus.ReceiverOptions{ReceiveMode: azservicebus.ReceiveModeReceiveAndDelete})
+	for _, body := range []string{"a", "b", "c"} {
+		n.must(s.SendMessage(n.ctx(), &azservicebus.Message{Body: []byte(body)}, nil))
+		n.receiveOne(r, body)
+		l.cut()
+	}
+	if s := srv.Stats()["q"]; s.Sent != 3 || s.Completed != 3 {
+		t.Errorf("stats: %+v", s)
 	}
 }
 
@@ -144,6 +203,7 @@ type pipes struct {
 	server chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	dials  atomic.Int32
 }
 
 func (p *pipes) Accept() (net.Conn, error) {
@@ -163,6 +223,7 @@ func (p *pipes) Close() error {
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
 
 func (p *pipes) dial(context.Context, azservicebus.NewWebSocketConnArgs) (net.Conn, error) {
+	p.dials.Add(1)
 	client, server := net.Pipe()
 	p.server <- server
 	return client, nil
@@ -192,6 +253,10 @@ func TestAnHourPassesInABubble(t *testing.T) {
 			t.Fatalf("received %d messages after %v", len(ms), time.Since(started))
 		}
 		n.must(r.CompleteMessage(ctx, ms[0], nil))
+		// Empty frames kept the connection alive.
+		if got := l.dials.Load(); got != 1 {
+			t.Errorf("the client dialled %d times", got)
+		}
 		n.must(client.Close(ctx))
 		n.must(srv.Close())
 	})
