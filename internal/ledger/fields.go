@@ -50,7 +50,8 @@ type row interface {
 // for writing and for reading, so that the two cannot disagree.
 //
 // Numbers and flags are always written. Text, times and bytes are written when
-// they hold something, and once more, empty, when they no longer do.
+// they hold something, and once more, empty, when they no longer do. Writing
+// sets the row to what reading will give: text that was cut, times in UTC.
 type fields struct {
 	reading bool
 	cells   map[string]any // string, int32, int64, bool, time.Time or []byte
@@ -104,6 +105,7 @@ func (f *fields) text(name string, v *string) {
 		if head, tail := cut(value, maxText-1); tail != "" {
 			value = head + "…"
 		}
+		*v = value
 		f.putText(name, value)
 		return
 	}
@@ -314,7 +316,8 @@ func (f *fields) moment(name string, v *time.Time) {
 			f.fail(name, fault.Newf(fault.Invalid, "the year %d cannot be stored", v.Year()))
 		default:
 			f.holds.add(i)
-			f.cells[name] = v.UTC().Truncate(time.Microsecond)
+			*v = v.UTC().Truncate(time.Microsecond)
+			f.cells[name] = *v
 		}
 		return
 	}

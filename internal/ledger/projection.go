@@ -176,12 +176,14 @@ const manyConflicts = 3
 
 // submitAround sends the ops that batch lists, around those that are refused.
 func (s *Store) submitAround(ctx context.Context, t table, ops []op, batch []int, etags []string, moved map[int]*refusal) error {
+	silent, read := false, false
 	for refusals := 0; len(batch) > 0; refusals++ {
-		if refusals == manyConflicts {
+		if !read && (silent || refusals == manyConflicts) {
 			var err error
 			if batch, err = s.dropMoved(ctx, t, ops, batch, moved); err != nil || len(batch) == 0 {
 				return err
 			}
+			read = true
 		}
 		group := make([]op, len(batch))
 		for i, n := range batch {
@@ -203,8 +205,10 @@ func (s *Store) submitAround(ctx context.Context, t table, ops []op, batch []int
 		case refused.index >= 0 && refused.index < len(batch):
 			moved[batch[refused.index]] = refused
 			batch = slices.Delete(batch, refused.index, refused.index+1)
+		case !read:
+			silent = true // the service did not say which
 		default:
-			// The service did not say which: halve until it is alone.
+			// Nor do the versions: halve until it is alone.
 			half := len(batch) / 2
 			if err := s.submitAround(ctx, t, ops, batch[:half], etags, moved); err != nil {
 				return err
