@@ -27,6 +27,14 @@ const (
 // drained node with another reason belongs to somebody else.
 const FenceReason = "slurmburst: held back"
 
+// The values of exclude_from_suspend.
+const (
+	// ExcludeKeep keeps Slurm's own timer from the nodes.
+	ExcludeKeep = "keep"
+	// ExcludeAllow gives them back to it.
+	ExcludeAllow = "allow"
+)
+
 // SlurmCommand asks the agent to change Slurm. The agent re-reads the target,
 // leaves alone what Expect does not cover, and refuses any node, job or
 // partition outside its own allow-list. Commands expire with their message's
@@ -49,7 +57,7 @@ type SlurmCommand struct {
 	Partition  string   `json:"partition,omitempty"`
 	Partitions []string `json:"partitions,omitempty"`
 	// Value is the new state of gate_partition, the address of set_node_addr,
-	// the text of notice_jobs.
+	// the text of notice_jobs, ExcludeKeep or ExcludeAllow.
 	Value  string `json:"value,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Expect Expect `json:"expect"`

@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"strings"
+
+	"github.com/slurmburst/slurmburst/internal/event"
+	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/slurm"
+)
+
+// beginNow lifts the begin time of waiting jobs that our abort of a boot has
+// requeued: Slurm puts it 121 s into the future.
+func (t *term) beginNow(ctx context.Context, c event.SlurmCommand) event.CommandResult {
+	if len(c.Jobs) == 0 || len(c.Jobs) > maxCommandJobs {
+		return refused("%s names %d jobs, want 1 to %d", c.Kind, len(c.Jobs), maxCommandJobs)
+	}
+	var asked []event.JobID
+	var newer []event.JobID
+	for _, id := range c.Jobs {
+		if err := id.Validate(); err != nil {
+			return refused("%v", err)
+		}
+		if t.charge.jobs[id] > c.Generation {
+			newer = append(newer, id)
+			continue
+		}
+		asked = append(asked, id)
+	}
+	result := event.CommandResult{Stale: joinJobs(newer)}
+	if len(asked) == 0 {
+		result.State = event.ResultSuperseded
+		return result
+	}
+	waiting, err := t.waitingJobs(ctx, asked)
+	if err != nil {
+		return failed(err)
+	}
+	var acting []slurm.JobRef
+	var ids, stale []event.JobID
+	for _, id := range asked {
+		if ref, ok := waiting[id]; ok {
+			acting, ids = append(acting, ref), append(ids, id)
+			continue
+		}
+		stale = append(stale, id)
+	}
+	result.Stale = joinLists(result.Stale, joinJobs(stale))
+	if len(acting) == 0 {
+		result.State = event.ResultStale
+		return result
+	}
+	for _, id := range ids {
+		t.charge.jobs[id] = max(t.charge.jobs[id], c.Generation)
+	}
+	outcome, err := t.Slurm.UpdateJobs(ctx, acting, slurm.JobUpdate{StartNow: true})
+	if err != nil && !fault.Is(err, fault.Transient) {
+		result.State, result.Failed, result.Error = event.ResultFailed, joinJobs(ids), err.Error()
+		return result
+	}
+	return t.startedBack(ctx, result, ids, outcome)
+}
+
+// startedBack reads back that no job waits for its begin time any more.
+func (t *term) startedBack(ctx context.Context, result event.CommandResult, ids []event.JobID, outcome slurm.Outcome) event.CommandResult {
+	for began := t.Clock.Now(); ; {
+		jobs, err := t.readJobs(ctx, ids)
+		if err != nil {
+			result.State, result.Failed, result.Error = event.ResultFailed, joinJobs(ids), err.Error()
+			return result
+		}
+		var wrong []event.JobID
+		for i := range jobs {
+			if jobs[i].State == slurm.JobPending && jobs[i].Eligible.After(t.Clock.Now()) {
+				wrong = append(wrong, jobID(jobs[i].Ref()))
+			}
+		}
+		if len(wrong) == 0 {
+			result.State = event.ResultOK
+			return result
+		}
+		if ctx.Err() != nil || t.Clock.Now().Sub(began) > readBackFor {
+			result.State, result.Failed, result.Error = event.ResultFailed, joinJobs(wrong), outcome.Stderr
+			return result
+		}
+		t.pause(ctx, readBackEvery)
+	}
+}
+
+// waitingJobs gives those of the jobs that are pending.
+func (t *term) waitingJobs(ctx context.Context, ids []event.JobID) (map[event.JobID]slurm.JobRef, error) {
+	jobs, err := t.readJobs(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	waiting := map[event.JobID]slurm.JobRef{}
+	for i := range jobs {
+		if jobs[i].State == slurm.JobPending {
+			waiting[jobID(jobs[i].Ref())] = jobs[i].Ref()
+		}
+	}
+	return waiting, nil
+}
+
+func (t *term) readJobs(ctx context.Context, ids []event.JobID) (jobs []slurm.Job, err error) {
+	refs := make([]slurm.JobRef, 0, len(ids))
+	for _, id := range ids {
+		ref, err := jobRef(id)
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, ref)
+	}
+	err = t.insist(ctx, func() (err error) {
+		jobs, _, err = t.Slurm.Jobs(ctx, slurm.JobQuery{Jobs: refs})
+		return err
+	})
+	return jobs, err
+}
+
+func joinJobs(ids []event.JobID) string {
+	words := make([]string, len(ids))
+	for i, id := range ids {
+		words[i] = string(id)
+	}
+	return strings.Join(words, ",")
+}

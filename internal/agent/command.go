@@ -1,0 +1,318 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/bus"
+	"github.com/slurmburst/slurmburst/internal/event"
+	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/logging"
+	"github.com/slurmburst/slurmburst/internal/slurm"
+)
+
+const (
+	// slurmPatience is how long a command waits for a slurmctld that does not
+	// answer. The cloud sends it again if it still wants it then.
+	slurmPatience = 2 * time.Minute
+	// readBackFor and readBackEvery bound the wait for a command to show.
+	readBackFor   = 3 * time.Second
+	readBackEvery = 100 * time.Millisecond
+	// maxErrorBytes bounds the error text of a result.
+	maxErrorBytes  = 300
+	maxListBytes   = 4000
+	maxCommandJobs = 1000
+)
+
+// obey carries out the commands that were received. A message is settled only
+// after its result is stored; what could not be settled stays in the backlog.
+func (t *term) obey(ctx context.Context) error {
+	if err := t.verify(ctx); err != nil {
+		return err
+	}
+	for len(t.backlog) > 0 && ctx.Err() == nil {
+		message := t.backlog[0]
+		if err := t.carryOutMessage(ctx, message); err != nil {
+			return err
+		}
+		if t.dirty {
+			state, err := t.charge.encode(t.Clock.Now())
+			if err != nil {
+				return err
+			}
+			if err := t.session.SetState(ctx, state); err != nil {
+				return err
+			}
+			t.dirty = false
+		}
+		t.backlog = t.backlog[1:]
+		if err := t.session.Complete(ctx, message); err != nil {
+			// It is delivered again, and answered by what is stored.
+			t.Logger.Warn("command was not completed", logging.MessageID, message.ID, logging.Error, err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error {
+	encoding, _ := message.Properties[event.EncodingProperty].(string)
+	command, err := event.DecodeSlurmCommand(message.Body, encoding)
+	if err == nil && command.Cluster != t.Cluster {
+		err = fault.Newf(fault.Invalid, "command is for cluster %.80q", command.Cluster)
+	}
+	if err != nil {
+		t.problems.add(codeUnreadable, "message "+message.ID+": "+err.Error(), t.Clock.Now())
+		t.Logger.Warn("command was not readable", logging.MessageID, message.ID, logging.Error, err)
+		return nil
+	}
+	if len(command.Known) > 0 {
+		t.charge.know(command.Known)
+		t.dirty = true
+	}
+	if t.charge.find(command.ID) {
+		return nil
+	}
+	result := t.carryOut(ctx, command)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	result.ID, result.Generation = command.ID, command.Generation
+	result.Error = bounded(result.Error, maxErrorBytes)
+	result.Stale, result.Failed = boundedList(result.Stale), boundedList(result.Failed)
+	t.charge.results = append(t.charge.results, storedResult{CommandResult: result, At: t.Clock.Now().UTC().Truncate(time.Second)})
+	t.dirty = true
+	t.Logger.Info("carried out command", logging.CommandID, command.ID, logging.Kind, string(command.Kind),
+		logging.Nodes, bounded(command.Nodes, maxErrorBytes), "result", string(result.State), "stale", result.Stale, "failed", result.Failed, logging.Error, result.Error)
+	return nil
+}
+
+// boundedList cuts a list of names at a comma outside of brackets, so that it
+// still reads as a list.
+func boundedList(list string) string {
+	if len(list) <= maxListBytes {
+		return list
+	}
+	names, err := slurm.ParseHostlist(list)
+	if err != nil {
+		return list[:strings.LastIndexByte(list[:maxListBytes], ',')+1]
+	}
+	for len(list) > maxListBytes {
+		names = names[:len(names)/2]
+		list = slurm.FormatHostlist(names)
+	}
+	return list
+}
+
+func refused(format string, args ...any) event.CommandResult {
+	return event.CommandResult{State: event.ResultRefused, Error: fmt.Sprintf(format, args...)}
+}
+
+func failed(err error) event.CommandResult {
+	return event.CommandResult{State: event.ResultFailed, Error: err.Error()}
+}
+
+// carryOut does what a command asks, as far as its targets still are what the
+// cloud took them for.
+func (t *term) carryOut(ctx context.Context, c event.SlurmCommand) event.CommandResult {
+	switch c.Kind {
+	case event.BeginNow:
+		return t.beginNow(ctx, c)
+	case event.ReleaseJobs, event.RevokeJobs, event.GatePartition, event.NoticeJobs:
+		return refused("%s is not yet carried out by this version", c.Kind)
+	}
+	rule, known := nodeRules[c.Kind]
+	if !known {
+		return refused("command %.40q is not known", c.Kind)
+	}
+	names, result := t.targets(c)
+	if len(names) == 0 {
+		return result
+	}
+	if rule.check != nil {
+		if err := rule.check(c, names); err != nil {
+			return refused("%v", err)
+		}
+	}
+	acting, err := t.confirm(ctx, c, rule, names)
+	if err != nil {
+		return failed(err)
+	}
+	stale := without(names, acting)
+	result.Stale = joinLists(result.Stale, slurm.FormatHostlist(stale))
+	if len(acting) == 0 {
+		result.State = event.ResultStale
+		return result
+	}
+	t.remember(acting, c.Generation)
+	outcome, err := rule.act(ctx, t, c, acting)
+	if err != nil && !fault.Is(err, fault.Transient) {
+		result.State, result.Failed, result.Error = event.ResultFailed, slurm.FormatHostlist(acting), err.Error()
+		return result
+	}
+	wrong, err := t.readBack(ctx, c, rule, acting)
+	result.State = event.ResultOK
+	if err != nil || len(wrong) > 0 {
+		result.State, result.Failed, result.Error = event.ResultFailed, slurm.FormatHostlist(wrong), outcome.Stderr
+		if err != nil {
+			result.Error = err.Error()
+		}
+	}
+	return result
+}
+
+// targets gives the nodes that a command may touch. Without any, the result
+// says why: refused for a name outside the allow-list, superseded by newer
+// commands.
+func (t *term) targets(c event.SlurmCommand) ([]slurm.NodeName, event.CommandResult) {
+	names, err := slurm.ParseHostlist(c.Nodes)
+	if err != nil {
+		return nil, refused("%v", err)
+	}
+	if len(names) == 0 {
+		return nil, refused("%s names no nodes", c.Kind)
+	}
+	var newer []slurm.NodeName
+	for _, name := range names {
+		if _, ours := t.owner[name]; !ours {
+			return nil, refused("node %s is not in the policy of cluster %s", name, t.Cluster)
+		}
+		if t.charge.nodes[name] > c.Generation {
+			newer = append(newer, name)
+		}
+	}
+	result := event.CommandResult{Stale: slurm.FormatHostlist(newer)}
+	rest := without(names, newer)
+	if len(rest) == 0 {
+		result.State = event.ResultSuperseded
+	}
+	return rest, result
+}
+
+// confirm re-reads the nodes and gives those that a command still fits. For the
+// abort of a boot it looks at the jobs first and at the nodes last, so that
+// little can change before the act.
+func (t *term) confirm(ctx context.Context, c event.SlurmCommand, rule nodeRule, names []slurm.NodeName) ([]slurm.NodeName, error) {
+	var onNode map[slurm.NodeName][]*slurm.Job
+	if rule.sparesJobs || c.Expect.RequeueableBatchOnly {
+		var jobs []slurm.Job
+		err := t.insist(ctx, func() (err error) {
+			jobs, _, err = t.Slurm.Jobs(ctx, slurm.JobQuery{States: activeStates})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		onNode = t.jobsByNode(jobs)
+	}
+	nodes, err := t.readNodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name slurm.NodeName) bool {
+		n, known := nodes[name]
+		fits := known && isCloud(n.State) && rule.fits(n, c) && expects(c.Expect, n) && allRequeueable(onNode[name])
+		return !fits
+	}), nil
+}
+
+func allRequeueable(jobs []*slurm.Job) bool {
+	return !slices.ContainsFunc(jobs, func(job *slurm.Job) bool { return !job.IsBatch || !job.Requeue })
+}
+
+// expects reports whether the state that the cloud decided on still holds.
+func expects(e event.Expect, n *slurm.Node) bool {
+	if len(e.States) > 0 && !slices.Contains(e.States, string(n.State.Base)) {
+		return false
+	}
+	for _, flag := range e.Flags {
+		if !n.State.Has(slurm.NodeFlag(flag)) {
+			return false
+		}
+	}
+	for _, flag := range e.NotFlags {
+		if n.State.Has(slurm.NodeFlag(flag)) {
+			return false
+		}
+	}
+	return strings.HasPrefix(n.Reason, e.Reason)
+}
+
+// readNodes reads the node table, waiting for a slurmctld that is away.
+func (t *term) readNodes(ctx context.Context) (map[slurm.NodeName]*slurm.Node, error) {
+	var nodes []slurm.Node
+	err := t.insist(ctx, func() (err error) {
+		nodes, _, err = t.Slurm.Nodes(ctx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	byName := make(map[slurm.NodeName]*slurm.Node, len(nodes))
+	for i := range nodes {
+		byName[nodes[i].Name] = &nodes[i]
+	}
+	return byName, nil
+}
+
+// insist repeats a question to Slurm while it fails for a passing reason, for
+// at most slurmPatience.
+func (t *term) insist(ctx context.Context, ask func() error) error {
+	began := t.Clock.Now()
+	for pause := firstRetry; ; pause = min(2*pause, longestRetry) {
+		err := ask()
+		t.conditions.report("reading Slurm", wrapRead(err))
+		if err == nil || ctx.Err() != nil || !fault.Is(err, fault.Transient) || t.Clock.Now().Sub(began) > slurmPatience {
+			return err
+		}
+		t.pause(ctx, pause)
+	}
+}
+
+// remember notes the generation that last touched the nodes.
+func (t *term) remember(names []slurm.NodeName, generation int64) {
+	for _, name := range names {
+		t.charge.nodes[name] = max(t.charge.nodes[name], generation)
+	}
+}
+
+// readBack waits a moment for the command to show and gives the nodes on which
+// it does not.
+func (t *term) readBack(ctx context.Context, c event.SlurmCommand, rule nodeRule, acting []slurm.NodeName) ([]slurm.NodeName, error) {
+	for began := t.Clock.Now(); ; {
+		nodes, err := t.readNodes(ctx)
+		if err != nil {
+			return acting, err
+		}
+		wrong := slices.DeleteFunc(slices.Clone(acting), func(name slurm.NodeName) bool {
+			n, known := nodes[name]
+			return known && rule.shows(n, c)
+		})
+		if rule.confirm != nil && len(wrong) == 0 {
+			if wrong, err = rule.confirm(ctx, t, c, acting); err != nil {
+				return acting, err
+			}
+		}
+		if len(wrong) == 0 || ctx.Err() != nil || t.Clock.Now().Sub(began) > readBackFor {
+			return wrong, nil
+		}
+		t.pause(ctx, readBackEvery)
+	}
+}
+
+func without[T comparable](all, some []T) []T {
+	drop := make(map[T]bool, len(some))
+	for _, s := range some {
+		drop[s] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(x T) bool { return drop[x] })
+}
+
+func joinLists(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + "," + b
+}

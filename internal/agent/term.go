@@ -1,0 +1,331 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/bus"
+	"github.com/slurmburst/slurmburst/internal/event"
+	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/logging"
+	"github.com/slurmburst/slurmburst/internal/slurm"
+	"github.com/slurmburst/slurmburst/internal/spool"
+)
+
+// term is the time of one agent in charge, from the acceptance of the session
+// to its loss.
+type term struct {
+	*Agent
+	session Session
+	// heldSince is a moment at which the session's lock was certainly ours.
+	heldSince time.Time
+	charge    *charge
+	// dirty says that the charge holds what the session state does not.
+	dirty    bool
+	settings settings
+	// commands are what receive hands to the loop; backlog is what the loop
+	// has not settled yet.
+	commands chan []bus.Received
+	backlog  []bus.Received
+
+	sequence int64
+	// accepted counts the snapshots that the broker has taken.
+	accepted       int64
+	digest         string
+	counters       slurm.Counters
+	moving         bool
+	heartbeatDue   time.Time
+	lastController time.Time
+	failures       int
+}
+
+var (
+	errSessionLost     = errors.New("the command session was lost")
+	errControllerMoved = errors.New("another slurmctld took over")
+)
+
+// begin takes charge: only an epoch that is stored may publish or obey.
+func (a *Agent) begin(ctx context.Context, session Session, accepting time.Time) (*term, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.Lock/2)
+	defer cancel()
+	stored, err := session.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := readCharge(stored)
+	if err != nil {
+		a.problems.add(codeState, err.Error(), a.Clock.Now())
+		a.Logger.Error("session state was not readable", logging.Error, err)
+	}
+	c.Epoch++
+	state, err := c.encode(a.Clock.Now())
+	if err != nil {
+		return nil, err
+	}
+	if err := session.SetState(ctx, state); err != nil {
+		return nil, err
+	}
+	return &term{
+		Agent: a, session: session, heldSince: accepting, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(),
+	}, nil
+}
+
+// run publishes and obeys until the session is lost or ctx ends, and says why
+// it ended.
+func (t *term) run(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	done := make(chan struct{}, 2)
+	go func() { t.hold(ctx, end); done <- struct{}{} }()
+	go func() { t.receive(ctx, end); done <- struct{}{} }()
+	t.loop(ctx, end)
+	end(nil)
+	<-done
+	<-done
+	return context.Cause(ctx)
+}
+
+// hold renews the lock at a quarter of its duration. When it did not succeed
+// for three quarters, the broker may give the session away soon: it counts as
+// lost then, whatever the reason.
+func (t *term) hold(ctx context.Context, end context.CancelCauseFunc) {
+	held := t.heldSince
+	for {
+		t.pause(ctx, t.Lock/4)
+		if ctx.Err() != nil {
+			return
+		}
+		asking := t.Clock.Now()
+		left := t.Lock*3/4 - asking.Sub(held)
+		err := t.renew(ctx, left)
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err == nil:
+			held = asking
+		case bus.Lost(err):
+			end(fmt.Errorf("%w: %w", errSessionLost, err))
+			return
+		case t.Clock.Now().Sub(held) >= t.Lock*3/4:
+			end(fmt.Errorf("%w: it could not be renewed: %w", errSessionLost, err))
+			return
+		}
+		t.conditions.report("renewing the command session", err)
+	}
+}
+
+func (t *term) renew(ctx context.Context, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if err := t.session.RenewLock(ctx); err != nil {
+		return err
+	}
+	return t.verify(ctx)
+}
+
+// verify reads whether our epoch still stands. The client silently accepts a
+// session again after its connection broke, and another agent may have been in
+// charge meanwhile.
+func (t *term) verify(ctx context.Context) error {
+	stored, err := t.session.State(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := readCharge(stored)
+	if c.Epoch != t.charge.Epoch {
+		return fault.New(fault.Conflict, fmt.Sprintf("epoch %d was followed by %d", t.charge.Epoch, c.Epoch), err)
+	}
+	return nil
+}
+
+const (
+	// commandsAtOnce bounds the commands that are received together.
+	commandsAtOnce = 32
+	// receivePause follows an empty or failed receive: the client may answer
+	// both at once, again and again, while it reconnects.
+	receivePause = 500 * time.Millisecond
+)
+
+// receive hands commands to the loop.
+func (t *term) receive(ctx context.Context, end context.CancelCauseFunc) {
+	for ctx.Err() == nil {
+		messages, err := t.session.Receive(ctx, commandsAtOnce)
+		if ctx.Err() != nil {
+			return
+		}
+		if bus.Lost(err) {
+			end(fmt.Errorf("%w: %w", errSessionLost, err))
+			return
+		}
+		t.conditions.report("receiving commands", err)
+		if len(messages) == 0 {
+			t.pause(ctx, receivePause)
+			continue
+		}
+		select {
+		case t.commands <- messages:
+		case <-ctx.Done():
+		}
+	}
+}
+
+const (
+	firstRetry   = time.Second
+	longestRetry = 15 * time.Second
+	// controllerEvery is how often a pair of controllers is asked who is in
+	// charge.
+	controllerEvery = 30 * time.Second
+)
+
+// loop is the only goroutine that looks at Slurm and changes it.
+func (t *term) loop(ctx context.Context, end context.CancelCauseFunc) {
+	full, cause := true, event.CausePoll
+	for ctx.Err() == nil {
+		if len(t.backlog) > 0 {
+			err := t.obey(ctx)
+			t.conditions.report("carrying out commands", err)
+			if bus.Lost(err) {
+				end(fmt.Errorf("%w: %w", errSessionLost, err))
+				return
+			}
+			full, cause = true, event.CauseCommand
+		}
+		if full && ctx.Err() == nil {
+			if t.publish(ctx, cause) == nil {
+				full, cause = false, event.CausePoll
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case messages := <-t.commands:
+			t.backlog = append(t.backlog, messages...)
+		case <-t.Pokes:
+			full = true
+		case <-t.Clock.After(t.nextLook()):
+			if !t.stillLeads(ctx) {
+				end(errControllerMoved)
+				return
+			}
+			full = full || t.mustLook(ctx)
+		}
+	}
+}
+
+// nextLook is the pause before the next cheap look, or before a failed step is
+// tried again.
+func (t *term) nextLook() time.Duration {
+	if t.failures > 0 {
+		return min(firstRetry<<min(t.failures-1, 10), longestRetry)
+	}
+	if len(t.backlog) > 0 {
+		return firstRetry
+	}
+	return min(t.Poll, max(t.heartbeatDue.Sub(t.Clock.Now()), 0))
+}
+
+// stillLeads asks a pair of controllers, every now and then, who is in charge.
+func (t *term) stillLeads(ctx context.Context) bool {
+	if len(t.controllers) < 2 || t.Clock.Now().Sub(t.lastController) < controllerEvery {
+		return true
+	}
+	t.lastController = t.Clock.Now()
+	err := t.checkController(ctx)
+	return !errors.Is(err, errOtherController)
+}
+
+// mustLook decides cheaply whether a whole look is due.
+func (t *term) mustLook(ctx context.Context) bool {
+	if t.moving || !t.Clock.Now().Before(t.heartbeatDue) {
+		return true
+	}
+	waiting, err := spool.List(t.Spool, 1)
+	if err != nil || len(waiting.Entries) > 0 || len(waiting.Corrupt) > 0 {
+		// What is corrupt was moved away by this very call.
+		t.hooks(spool.Listing{Corrupt: waiting.Corrupt}, t.Clock.Now())
+		return true
+	}
+	counters, err := t.Slurm.Gate(ctx)
+	return err != nil || counters != t.counters
+}
+
+// publish looks at Slurm and sends what it saw, if that is news or the heartbeat
+// is due. On an error nothing is forgotten, and the next attempt looks anew.
+func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
+	defer func() {
+		if err != nil {
+			t.failures++
+			return
+		}
+		t.failures = 0
+	}()
+	r, err := t.look(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	t.conditions.report("reading Slurm", wrapRead(err))
+	if err != nil {
+		return err
+	}
+	t.counters, t.moving = r.counters, t.restless(r)
+	q := t.snapshot(r, cause)
+	digest := steadyDigest(q)
+	tells := len(q.Ended) > 0 || len(q.Problems) > 0 || cause == event.CauseCommand
+	if digest == t.digest && !tells && len(r.hooks.Entries) == 0 && t.Clock.Now().Before(t.heartbeatDue) {
+		return nil
+	}
+	err = t.send(ctx, &q)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	t.conditions.report("publishing snapshots", err)
+	if err != nil {
+		return err
+	}
+	t.accept(q, r, digest)
+	return nil
+}
+
+// send gives the snapshot to the broker. Each attempt is a snapshot of its own:
+// the broker would drop a second one of the same number.
+func (t *term) send(ctx context.Context, q *event.QueuePressure) error {
+	t.sequence++
+	q.Sequence = t.sequence
+	q.AgeAtSendMS = t.Clock.Now().Sub(q.TakenAt).Milliseconds()
+	m, err := q.Encode()
+	if err != nil {
+		return err
+	}
+	out := bus.Message{ID: m.ID, SessionID: m.SessionID, ContentType: event.ContentType, Body: m.Body, TTL: m.TTL}
+	if m.Encoding != "" {
+		out.Properties = map[string]any{event.EncodingProperty: m.Encoding}
+	}
+	return t.Bus.Send(ctx, t.PressureQueue, out)
+}
+
+// accept forgets what the broker has taken.
+func (t *term) accept(q event.QueuePressure, r reading, digest string) {
+	t.accepted++
+	t.digest = digest
+	t.heartbeatDue = t.Clock.Now().Add(jittered(t.Heartbeat, t.Random()))
+	t.problems.told(q.Problems)
+	clear(t.memory.running)
+	for _, job := range q.Running {
+		t.memory.running[job.ID] = job
+	}
+	for _, entry := range r.hooks.Entries {
+		if err := spool.Remove(t.Spool, entry.Name); err != nil {
+			// It is told again with the next snapshot, which does no harm.
+			t.Logger.Warn("spool file was not removed", logging.Path, entry.Name, logging.Error, err)
+		}
+	}
+	t.Logger.Debug("published snapshot", logging.Epoch, q.Epoch, logging.Sequence, q.Sequence, "cause", string(q.Cause),
+		logging.SnapshotAge, q.AgeAtSendMS, logging.Count, q.PendingJobs)
+}
+
+// jittered spreads the agents of many clusters: give or take a fifth.
+func jittered(d time.Duration, random float64) time.Duration {
+	return d*4/5 + time.Duration(float64(d)*2/5*random)
+}

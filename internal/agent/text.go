@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/slurmburst/slurmburst/internal/event"
+	"github.com/slurmburst/slurmburst/internal/slurm"
+)
+
+// bounded gives printable text of at most so many bytes: reasons, hostlists and
+// errors come from people and end up in tables and on screens.
+func bounded(text string, most int) string {
+	text = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return text[:most]
+}
+
+func decimal(n int) string { return strconv.Itoa(n) }
+
+// jobRef reads a job id of a message: "117", or "117_4" for a task.
+func jobRef(id event.JobID) (slurm.JobRef, error) {
+	if err := id.Validate(); err != nil {
+		return slurm.JobRef{}, err
+	}
+	first, task, isTask := strings.Cut(string(id), "_")
+	number, err := strconv.ParseUint(first, 10, 32)
+	if err != nil {
+		return slurm.JobRef{}, err
+	}
+	ref := slurm.JobRef{Job: slurm.JobID(number), IsTask: isTask}
+	if isTask {
+		index, err := strconv.ParseUint(task, 10, 32)
+		if err != nil {
+			return slurm.JobRef{}, err
+		}
+		ref.Task = uint32(index)
+	}
+	return ref, nil
+}
+
+func jobID(ref slurm.JobRef) event.JobID { return event.JobID(ref.String()) }
