@@ -1,0 +1,128 @@
+package reconcile
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/burst"
+	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/ledger"
+)
+
+// action is one line of a decision's record.
+type action struct {
+	Kind      string   `json:"kind"`
+	Nodearray string   `json:"nodearray"`
+	Targets   []string `json:"targets"`
+	Code      string   `json:"code"`
+	Reason    string   `json:"reason"`
+}
+
+// record keeps a decision, with the facts that it rests on, when it acts or
+// when its reasons changed.
+func (p *pass) record(ctx context.Context, now time.Time, plan burst.Plan) error {
+	actions, holds := actionsOf(plan), holdsOf(plan)
+	memory := p.remembered(p.name)
+	sum := sha256.Sum256([]byte(holds))
+	digest := hex.EncodeToString(sum[:8])
+	if !plan.Acts() && digest == memory.holds {
+		return nil
+	}
+	facts, err := compress(p.facts)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(actions)
+	if err != nil {
+		return fault.New(fault.Bug, "encode actions", err)
+	}
+	d := ledger.Decision{
+		ID: fmt.Sprintf("%d-%d", p.part.Cluster.Revision, now.UnixMilli()), At: now, Trigger: p.trigger.name, Revision: p.part.Cluster.Revision,
+		PolicyVersion: p.config.Policy.Version, Actions: string(text), Holds: holds, Facts: facts, Reasons: reasonsOf(plan),
+	}
+	for _, i := range p.settled {
+		d.RequestIDs = append(d.RequestIDs, i.RequestID)
+	}
+	if err := p.Ledger.AppendDecision(ctx, p.name, d); err != nil {
+		return fmt.Errorf("record decision: %w", err)
+	}
+	memory.holds = digest
+	p.remember(p.name, memory)
+	return nil
+}
+
+func actionsOf(plan burst.Plan) []action {
+	var actions []action
+	for _, c := range plan.Commands {
+		a := action{Kind: string(c.Kind), Nodearray: string(c.Nodearray), Targets: c.Jobs, Code: string(c.Reason.Code), Reason: c.Reason.Text}
+		for _, n := range c.Nodes {
+			a.Targets = append(a.Targets, string(n))
+		}
+		actions = append(actions, a)
+	}
+	for _, t := range plan.Terminates {
+		a := action{Kind: kindTerminate, Nodearray: string(t.Nodearray), Code: string(t.Reason.Code), Reason: t.Reason.Text}
+		for _, target := range t.Targets {
+			a.Targets = append(a.Targets, string(target.Node))
+		}
+		actions = append(actions, a)
+	}
+	for _, c := range plan.Creates {
+		a := action{Kind: kindCreate, Nodearray: string(c.Nodearray), Code: string(c.Reason.Code), Reason: c.Reason.Text}
+		for _, n := range c.Nodes {
+			a.Targets = append(a.Targets, string(n))
+		}
+		actions = append(actions, a)
+	}
+	return actions
+}
+
+func holdsOf(plan burst.Plan) string {
+	lines := make([]action, 0, len(plan.Holds))
+	for _, h := range plan.Holds {
+		a := action{Kind: "hold", Nodearray: string(h.Nodearray), Code: string(h.Reason.Code), Reason: h.Reason.Text}
+		for _, n := range h.Nodes {
+			a.Targets = append(a.Targets, string(n))
+		}
+		lines = append(lines, a)
+	}
+	text, _ := json.Marshal(lines) // strings only: cannot fail
+	return string(text)
+}
+
+func reasonsOf(plan burst.Plan) string {
+	seen := map[string]bool{}
+	var codes []string
+	for _, a := range actionsOf(plan) {
+		seen[a.Code] = true
+	}
+	for _, h := range plan.Holds {
+		seen[string(h.Reason.Code)] = true
+	}
+	for code := range seen {
+		codes = append(codes, code)
+	}
+	slices.Sort(codes)
+	text, _ := json.Marshal(codes) // strings only: cannot fail
+	return string(text)
+}
+
+// compress gives the gzipped JSON of facts, enough to decide again.
+func compress(f burst.Facts) ([]byte, error) {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if err := json.NewEncoder(z).Encode(f); err != nil {
+		return nil, fault.New(fault.Bug, "encode facts", err)
+	}
+	if err := z.Close(); err != nil {
+		return nil, fault.New(fault.Bug, "compress facts", err)
+	}
+	return b.Bytes(), nil
+}
