@@ -152,28 +152,42 @@ func openIntents(ctx context.Context, w *world.World) (int, error) {
 	return t.openIntents, err
 }
 
+// statePage is one page of the state API.
+type statePage struct {
+	Items []json.RawMessage `json:"items"`
+	Next  string            `json:"next"`
+}
+
+// askState reads one page of a table of the demo's cluster.
+func askState(ctx context.Context, w *world.World, table, top, token string) (statePage, error) {
+	q := url.Values{"cluster": {w.Cluster}, "top": {top}, "token": {token}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.StateURL()+"/"+table+"?"+q.Encode(), nil)
+	if err != nil {
+		return statePage{}, fmt.Errorf("ask the state API: %w", err)
+	}
+	req.Header.Set("x-functions-key", w.Key())
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return statePage{}, fmt.Errorf("ask the state API: %w", err)
+	}
+	defer resp.Body.Close()
+	var page statePage
+	if resp.StatusCode != http.StatusOK {
+		return page, fmt.Errorf("ask the state API: status %d", resp.StatusCode)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
+		return page, fmt.Errorf("ask the state API: %w", err)
+	}
+	return page, nil
+}
+
 // countByAPI counts the rows that the state function gives, page by page.
 func countByAPI(ctx context.Context, w *world.World, table string) (int, error) {
 	n, token := 0, ""
 	for {
-		q := url.Values{"cluster": {w.Cluster}, "top": {"1000"}, "token": {token}}
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.StateURL()+"/"+table+"?"+q.Encode(), nil)
+		page, err := askState(ctx, w, table, "1000", token)
 		if err != nil {
 			return 0, err
-		}
-		req.Header.Set("x-functions-key", w.Key())
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return 0, fmt.Errorf("ask the state API: %w", err)
-		}
-		var page struct {
-			Items []json.RawMessage `json:"items"`
-			Next  string            `json:"next"`
-		}
-		err = json.NewDecoder(resp.Body).Decode(&page)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusOK {
-			return 0, fmt.Errorf("ask the state API: status %d: %w", resp.StatusCode, err)
 		}
 		n += len(page.Items)
 		if token = page.Next; token == "" {

@@ -2,9 +2,12 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,10 +30,12 @@ type timeline struct {
 
 	journal, resumes, suspends, starts int
 	states                             map[string]string
+	asked                              time.Time
+	decided                            map[string]bool
 }
 
 func newTimeline(out io.Writer) *timeline {
-	return &timeline{out: out, states: map[string]string{}, done: make(chan struct{})}
+	return &timeline{out: out, states: map[string]string{}, decided: map[string]bool{}, done: make(chan struct{})}
 }
 
 // invocation notes a finished call of a function.
@@ -78,7 +83,7 @@ func (t *timeline) say(who, what, detail string) {
 	if t.began.IsZero() {
 		t.began = time.Now()
 	}
-	fmt.Fprintf(t.out, "  %6.1fs  %-10s %-15s %s\n", time.Since(t.began).Seconds(), who, what, detail)
+	fmt.Fprintf(t.out, "  %6.1fs  %-22s %-16s %s\n", time.Since(t.began).Seconds(), who, what, detail)
 }
 
 // start begins to watch.
@@ -119,25 +124,129 @@ func (t *timeline) watch(ctx context.Context, w *world.World) {
 		}
 		t.resumes, t.suspends, t.starts = len(log.Resumes), len(log.Suspends), len(log.Started)
 	}
+	t.watchDecisions(ctx, w)
 	entries := w.Sim.Journal()
+	var nodes together
 	for _, e := range entries[t.journal:] {
-		t.entry(e)
+		nodes.entry(e)
 	}
 	t.journal = len(entries)
+	t.sayAll(nodes)
 	t.watchJobs(ctx, w)
 	t.watchNodes(ctx, w)
 }
 
-func (t *timeline) entry(e cyclecloudsim.Entry) {
+// together collects what happened to several nodes at once.
+type together struct {
+	order []happening
+	names map[happening][]string
+}
+
+type happening struct{ what, detail string }
+
+func (g *together) add(name, what, detail string) {
+	if g.names == nil {
+		g.names = map[happening][]string{}
+	}
+	h := happening{what, detail}
+	if _, seen := g.names[h]; !seen {
+		g.order = append(g.order, h)
+	}
+	g.names[h] = append(g.names[h], name)
+}
+
+func (g *together) entry(e cyclecloudsim.Entry) {
 	switch e.Event {
 	case cyclecloudsim.Created:
-		t.say(e.Name, "created", "in CycleCloud, nodearray "+e.NodeArray)
+		g.add(e.Name, "created", "in CycleCloud, nodearray "+e.NodeArray)
 	case cyclecloudsim.SoftwareOn:
-		t.say(e.Name, "booted", "its VM runs slurmd")
+		g.add(e.Name, "booted", "the VM runs slurmd")
 	case cyclecloudsim.Terminated:
-		t.say(e.Name, "terminated", "CycleCloud has no such node any more")
+		g.add(e.Name, "terminated", "CycleCloud has no such node any more")
 	case cyclecloudsim.Failed, cyclecloudsim.Vanished, cyclecloudsim.Refused, cyclecloudsim.CapacityFailed:
-		t.say(e.Name, string(e.Event), e.Detail)
+		g.add(e.Name, string(e.Event), e.Detail)
+	}
+}
+
+func (t *timeline) sayAll(g together) {
+	for _, h := range g.order {
+		t.say(fold(g.names[h]), h.what, h.detail)
+	}
+}
+
+// fold writes node names as Slurm does: htc-[1-2,4],hpc-1.
+func fold(names []string) string {
+	numbers := map[string][]int{}
+	var prefixes []string
+	for _, name := range names {
+		at := strings.LastIndex(name, "-") + 1
+		n, err := strconv.Atoi(name[at:])
+		if err != nil {
+			return strings.Join(names, ",")
+		}
+		if _, seen := numbers[name[:at]]; !seen {
+			prefixes = append(prefixes, name[:at])
+		}
+		numbers[name[:at]] = append(numbers[name[:at]], n)
+	}
+	var parts []string
+	for _, prefix := range prefixes {
+		parts = append(parts, prefix+foldNumbers(numbers[prefix]))
+	}
+	return strings.Join(parts, ",")
+}
+
+func foldNumbers(numbers []int) string {
+	slices.Sort(numbers)
+	if len(numbers) == 1 {
+		return strconv.Itoa(numbers[0])
+	}
+	var parts []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
+		}
+		part := strconv.Itoa(numbers[i])
+		if j > i {
+			part += "-" + strconv.Itoa(numbers[j])
+		}
+		parts = append(parts, part)
+		i = j + 1
+	}
+	return "[" + strings.Join(parts, ",") + "]"
+}
+
+// watchDecisions prints what was decided since the last look, oldest first, as
+// the state API tells it.
+func (t *timeline) watchDecisions(ctx context.Context, w *world.World) {
+	if time.Since(t.asked) < 300*time.Millisecond {
+		return
+	}
+	t.asked = time.Now()
+	page, err := askState(ctx, w, "decisions", "20", "")
+	if err != nil {
+		return
+	}
+	for _, raw := range slices.Backward(page.Items) {
+		var d struct {
+			ID, Actions string
+			At          time.Time
+		}
+		if json.Unmarshal(raw, &d) != nil || t.decided[d.ID] {
+			continue
+		}
+		t.decided[d.ID] = true
+		var actions []struct {
+			Kind, Code string
+			Targets    []string
+		}
+		if d.At.Before(t.began) || json.Unmarshal([]byte(d.Actions), &actions) != nil {
+			continue
+		}
+		for _, a := range actions {
+			t.say("decision", a.Kind, fold(a.Targets)+" because "+a.Code)
+		}
 	}
 }
 
@@ -161,6 +270,7 @@ func (t *timeline) watchNodes(ctx context.Context, w *world.World) {
 	if err != nil {
 		return
 	}
+	var nodes together
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		fields := strings.Fields(line)
 		if len(fields) < 2 {
@@ -172,8 +282,9 @@ func (t *timeline) watchNodes(ctx context.Context, w *world.World) {
 		if before == "" || state == "" || before == state {
 			continue
 		}
-		t.say(fields[0], state, "in Slurm")
+		nodes.add(fields[0], state, "in Slurm")
 	}
+	t.sayAll(nodes)
 }
 
 // phase is what a node's StateComplete means for the timeline.
