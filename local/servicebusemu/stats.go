@@ -12,7 +12,7 @@ type QueueStats struct {
 	DeadLettered int `json:"dead_lettered"`
 	// Sessions counts the sessions with messages, a state or a holder.
 	Sessions int `json:"sessions"`
-	// Receivers waiting to be given any session.
+	// Waiting counts the receivers that wait to be given any session.
 	Waiting int `json:"waiting"`
 
 	// Sent counts accepted messages, duplicates and scheduled ones included.
