@@ -103,7 +103,7 @@ func (l *Lab) daemonEnv() []string {
 }
 
 // StartController starts slurmctld and waits until it answers. It is for use
-// after KillController; Start has called it already.
+// after StopController or KillController; Start has called it already.
 func (l *Lab) StartController(ctx context.Context) error {
 	controller, err := l.startDaemon("slurmctld", &exec.Cmd{
 		Path: l.layout.bin("slurmctld"), Env: l.daemonEnv(),
@@ -140,11 +140,20 @@ func (l *Lab) StartController(ctx context.Context) error {
 // RestartController ends slurmctld cleanly, so that its state is saved, starts
 // it again and waits until it answers.
 func (l *Lab) RestartController(ctx context.Context) error {
-	if err := l.process().Stop(ctx, syscall.SIGTERM, stopGrace); err != nil {
+	if err := l.StopController(ctx); err != nil {
 		return fmt.Errorf("restart slurmctld: %w", err)
 	}
 	if err := l.StartController(ctx); err != nil {
 		return fmt.Errorf("restart slurmctld: %w", err)
+	}
+	return nil
+}
+
+// StopController ends slurmctld cleanly, so that its state is saved.
+// StartController brings it back.
+func (l *Lab) StopController(ctx context.Context) error {
+	if err := l.process().Stop(ctx, syscall.SIGTERM, stopGrace); err != nil {
+		return fmt.Errorf("stop slurmctld: %w", err)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,7 +55,7 @@ func (w *World) writePolicy() error {
 // connection settings that app, agent and burstctl share.
 func (w *World) settings() map[string]string {
 	return map[string]string{
-		"SERVICEBUS":   servicebusemu.ConnectionString(w.busAddress),
+		"SERVICEBUS":   w.BusConnection(),
 		"BURST_TABLES": w.Azurite.ConnectionString(),
 		"BURST_POLICY": w.policyPath,
 	}
@@ -126,6 +127,9 @@ func (w *World) StartAgent(context.Context) error {
 	cmd.Env = []string{
 		"PATH=" + w.Lab.BinDir() + ":/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + w.Dir,
 		"SLURM_CONF=" + w.Lab.Conf(), "BURST_SPOOL=" + w.spool(), "BURST_POLL=1s", "BURST_SLURM_BIN=" + w.Lab.BinDir(),
+	}
+	if w.Heartbeat > 0 {
+		cmd.Env = append(cmd.Env, "BURST_HEARTBEAT="+w.Heartbeat.String())
 	}
 	for name, value := range w.settings() {
 		if name != "BURST_TABLES" {
@@ -207,6 +211,23 @@ func (w *World) StateURL() string { return w.frontURL + "/api/state/v1" }
 
 // Key opens the HTTP functions.
 func (w *World) Key() string { return w.functionKey }
+
+// BusConnection is the connection string of the Service Bus emulator.
+func (w *World) BusConnection() string { return servicebusemu.ConnectionString(w.busAddress) }
+
+// CycleCloud is what a client of the simulator's REST API needs: the URL of the
+// cluster, and the user and password of HTTP Basic.
+func (w *World) CycleCloud() (clusterURL, user, password string) {
+	return w.simURL + "/clusters/" + url.PathEscape(simCluster), simUser, simPassword
+}
+
+// Hook prepares a call of one of the programs that slurm.conf names, such as
+// burst-resume, as slurmctld would make it.
+func (w *World) Hook(ctx context.Context, program, hostlist string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, w.hook(program), hostlist)
+	cmd.Env = []string{"SLURM_CONF=" + w.Lab.Conf()}
+	return cmd
+}
 
 // Ctl prepares burstctl for this world.
 func (w *World) Ctl(ctx context.Context, args ...string) *exec.Cmd {

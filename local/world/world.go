@@ -36,6 +36,9 @@ type Nodearray struct {
 	IdleTimeout, BootDeadline time.Duration
 	// CPUs of one node as Slurm sees it. Default: 4.
 	CPUs int
+	// PriorityTier of the partition: a job that names several partitions
+	// starts in the one with the highest. Default: 1.
+	PriorityTier int
 }
 
 // Config describes a world. The zero value of most fields means a default.
@@ -55,8 +58,10 @@ type Config struct {
 	// SuspendTime is Slurm's own idle timer on the cloud partitions. Default:
 	// 900 s.
 	SuspendTime time.Duration
-	// ResumeTimeout is Slurm's. Default: 180 s.
-	ResumeTimeout time.Duration
+	// ResumeTimeout and SuspendTimeout are Slurm's. Defaults: 180 s, 60 s.
+	ResumeTimeout, SuspendTimeout time.Duration
+	// Heartbeat is burst-agent's. Default: its own.
+	Heartbeat time.Duration
 	// SimQuirks pins what the simulator otherwise draws by Seed.
 	SimQuirks cyclecloudsim.Quirks
 	Seed      int64
@@ -85,6 +90,9 @@ func (c Config) withDefaults() Config {
 	if c.ResumeTimeout == 0 {
 		c.ResumeTimeout = 180 * time.Second
 	}
+	if c.SuspendTimeout == 0 {
+		c.SuspendTimeout = 60 * time.Second
+	}
 	if c.ReclaimSchedule == "" {
 		c.ReclaimSchedule = "*/30 * * * * *"
 	}
@@ -104,6 +112,7 @@ type World struct {
 	Azurite *azurite.Server
 
 	busAddress, simURL, frontURL string
+	busGate                      *gate
 	functionKey                  string
 	policyPath                   string
 	journal                      *os.File
@@ -219,8 +228,8 @@ func (w *World) startBus(context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.busAddress = listener.Addr().String()
-	w.serve(func() error { return w.Bus.Serve(listener) })
+	w.busAddress, w.busGate = listener.Addr().String(), newGate(listener)
+	w.serve(func() error { return w.Bus.Serve(w.busGate) })
 	w.onStop(func(context.Context) error { return w.Bus.Close() })
 	return nil
 }
@@ -252,11 +261,11 @@ func (w *World) startSlurm(ctx context.Context) error {
 	config := slurmlab.Config{
 		Dir: filepath.Join(w.Dir, "slurm"), ClusterName: w.Cluster, LocalNodes: w.LocalNodes,
 		ResumeProgram: w.hook("burst-resume"), SuspendProgram: w.hook("burst-suspend"), ResumeFailProgram: w.hook("burst-resume-fail"),
-		ResumeTimeout: w.ResumeTimeout, SuspendTimeout: 60 * time.Second, Spool: w.spool(),
+		ResumeTimeout: w.ResumeTimeout, SuspendTimeout: w.SuspendTimeout, Spool: w.spool(),
 	}
 	for _, a := range w.Nodearrays {
 		config.Partitions = append(config.Partitions, slurmlab.CloudPartition{
-			Name: a.Name, NodePrefix: a.Name, Count: a.Nodes, CPUs: a.CPUs, SuspendTime: w.SuspendTime,
+			Name: a.Name, NodePrefix: a.Name, Count: a.Nodes, CPUs: a.CPUs, PriorityTier: a.PriorityTier, SuspendTime: w.SuspendTime,
 		})
 	}
 	var err error
