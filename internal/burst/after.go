@@ -50,7 +50,7 @@ func (f Facts) After(now time.Time, p Plan) Facts {
 // Create notes that CycleCloud is being asked for a VM under the name.
 func (n *Node) Create(now time.Time, g Generation) {
 	n.Supply, n.NodeID = Creating, ""
-	n.Created, n.CreatedAt, n.TerminatedAt = g, now, time.Time{}
+	n.Created, n.CreatedAt, n.TerminatedAt, n.DownAt = g, now, time.Time{}, Position{}
 }
 
 // Terminate notes that CycleCloud is being asked to delete the VM.
@@ -65,10 +65,10 @@ func (n *Node) Send(kind CommandKind, now, expires time.Time) {
 }
 
 // Fail notes a failure. A VM that was refused or that vanished is forgotten:
-// its name may be created again.
+// its name may be created again. One that CycleCloud still lists is not.
 func (n *Node) Fail(now time.Time, code Code) {
 	n.FailedAt = now
-	if code == ReasonVanished || code == ReasonCreateRefused {
+	if code == ReasonCreateRefused || (code == ReasonVanished && n.Supply == Absent) {
 		n.RefusedAt = now
 		n.Forget()
 	}
@@ -84,6 +84,11 @@ func (a NodearrayFacts) after(p Plan) NodearrayFacts {
 	for _, c := range p.Closings {
 		if c.Nodearray == a.Name && c.Until.After(a.ClosedUntil) {
 			a.ClosedUntil = c.Until
+		}
+	}
+	for _, c := range p.Creates {
+		if c.Nodearray == a.Name {
+			a.Available.Count -= len(c.Nodes)
 		}
 	}
 	a.Armed = slices.Clone(a.Armed)

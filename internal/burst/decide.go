@@ -23,8 +23,16 @@ const (
 	// that goes.
 	goneLookMin = 2 * time.Second
 	goneLookMax = 30 * time.Second
-	// retryEffect is how long a failed or unheard effect rests.
-	retryEffect = 30 * time.Second
+	// listLag is how long a node that CycleCloud accepted may be missing from
+	// its list before it counts as vanished.
+	listLag = 15 * time.Second
+	// removalLimit is how long CycleCloud may take to remove a node before an
+	// admin is told: its VM may still bill.
+	removalLimit = 30 * time.Minute
+	// retryEffect is how long a failed or unheard effect rests at first,
+	// retryEffectMax at last.
+	retryEffect    = 30 * time.Second
+	retryEffectMax = 5 * time.Minute
 	// clockGrain is how far the cloud's idea of when something happened in Slurm
 	// may be off: the broker's times reach a function in whole seconds.
 	clockGrain = 2 * time.Second
@@ -41,19 +49,24 @@ func Decide(now time.Time, p Policy, f Facts) Plan {
 		for _, array := range p.Nodearrays {
 			d.plan.Holds = append(d.plan.Holds, Hold{Nodearray: array.Name, Reason: why})
 		}
+		if !f.Snapshot.AsOf.IsZero() {
+			// The next snapshot has to be decided on even if it says nothing new.
+			d.plan.NextDue = f.Snapshot.AsOf.Add(p.MaxActAge)
+		}
 		return d.plan
 	}
-	nodes := make(map[NodeName]Node, len(f.Nodes))
-	for _, n := range f.Nodes {
-		nodes[n.Name] = n
+	d.known = make(map[NodeName]int, len(f.Nodes))
+	for i := range f.Nodes {
+		d.known[f.Nodes[i].Name] = i
 	}
 	for _, array := range p.Nodearrays {
 		a := &arrayDecision{decision: d, policy: array, facts: f.nodearray(array.Name), due: map[Purpose]time.Time{}}
 		a.nodes = make([]Node, len(array.Nodes))
 		for i, name := range array.Nodes {
-			n := nodes[name]
-			n.Name, n.Nodearray = name, array.Name
-			a.nodes[i] = n
+			if at, ok := d.known[name]; ok {
+				a.nodes[i] = f.Nodes[at]
+			}
+			a.nodes[i].Name, a.nodes[i].Nodearray = name, array.Name
 		}
 		a.decide()
 	}
@@ -84,6 +97,7 @@ func (f Facts) nodearray(name NodearrayName) NodearrayFacts {
 type decision struct {
 	now   time.Time
 	facts Facts
+	known map[NodeName]int // index of facts.Nodes
 	plan  Plan
 }
 
@@ -97,9 +111,9 @@ type arrayDecision struct {
 	candidates []Node // powering up, absent, and nothing forbids a create yet
 	closing    Closing
 	commands   map[CommandKind][]commandTarget
-	terminates map[Code]*Terminate
+	terminates []Terminate
 	holds      []Hold
-	holdIndex  map[Code]int
+	holdIndex  map[Reason]int
 	begin      []string
 	due        map[Purpose]time.Time
 }
@@ -111,8 +125,7 @@ type commandTarget struct {
 
 func (a *arrayDecision) decide() {
 	a.commands = map[CommandKind][]commandTarget{}
-	a.terminates = map[Code]*Terminate{}
-	a.holdIndex = map[Code]int{}
+	a.holdIndex = map[Reason]int{}
 	for _, n := range a.nodes {
 		a.move(n)
 	}
@@ -145,10 +158,10 @@ func (a *arrayDecision) blocked(n Node) bool {
 }
 
 func (a *arrayDecision) hold(node NodeName, why Reason) {
-	i, ok := a.holdIndex[why.Code]
+	i, ok := a.holdIndex[why]
 	if !ok {
 		i = len(a.holds)
-		a.holdIndex[why.Code] = i
+		a.holdIndex[why] = i
 		a.holds = append(a.holds, Hold{Nodearray: a.policy.Name, Reason: why})
 	}
 	a.holds[i].Nodes = append(a.holds[i].Nodes, node)
@@ -163,23 +176,37 @@ func (a *arrayDecision) terminate(n Node, why Reason) {
 		a.look(n)
 		return
 	}
-	t := a.terminates[why.Code]
-	if t == nil {
-		t = &Terminate{Nodearray: a.policy.Name, Reason: why}
-		a.terminates[why.Code] = t
+	i := slices.IndexFunc(a.terminates, func(t Terminate) bool { return t.Reason == why })
+	if i < 0 {
+		i = len(a.terminates)
+		a.terminates = append(a.terminates, Terminate{Nodearray: a.policy.Name, Reason: why})
 	}
-	t.Targets = append(t.Targets, Target{Node: n.Name, NodeID: n.NodeID})
+	a.terminates[i].Targets = append(a.terminates[i].Targets, Target{Node: n.Name, NodeID: n.NodeID})
 }
 
+// fail records a failure, unless the facts say nothing about the node: then
+// nothing would remember that it was recorded.
 func (a *arrayDecision) fail(n Node, why Reason) {
+	if _, ok := a.known[n.Name]; !ok {
+		return
+	}
 	a.plan.Failures = append(a.plan.Failures, Failure{Nodearray: a.policy.Name, Node: n.Name, Reason: why})
 }
 
-// look asks for CycleCloud's node list, unless it just failed to give it.
+// failOnce records a failure that lasts once for the time that the node spends
+// in its Slurm state.
+func (a *arrayDecision) failOnce(n Node, why Reason) {
+	if !n.FailedAt.After(n.Since) {
+		a.fail(n, why)
+	}
+}
+
+// look asks for CycleCloud's node list, unless it just failed to give it. The
+// answer may leave the question open, so it is asked again.
 func (a *arrayDecision) look(n Node) {
+	a.reached(Retry, a.now.Add(retryCycleCloud))
 	if a.decision.facts.CycleCloudFailed {
 		a.hold(n.Name, because(ReasonCycleCloudFailed, "CycleCloud does not answer"))
-		a.reached(Retry, a.now.Add(retryCycleCloud))
 		return
 	}
 	a.hold(n.Name, because(ReasonAskCycleCloud, "CycleCloud has to be asked about the node first"))
@@ -214,19 +241,13 @@ func (a *arrayDecision) emit() {
 	for _, kind := range commandOrder {
 		if kind == BeginNow && len(a.begin) > 0 {
 			slices.Sort(a.begin)
-			plan.Commands = append(plan.Commands, Command{Kind: BeginNow, Nodearray: a.policy.Name, Jobs: slices.Compact(a.begin),
-				Reason: because(ReasonRequeued, "the abort of a boot requeued %d jobs with a begin time two minutes away", len(a.begin))})
+			jobs := slices.Compact(a.begin)
+			plan.Commands = append(plan.Commands, Command{Kind: BeginNow, Nodearray: a.policy.Name, Jobs: jobs,
+				Reason: because(ReasonRequeued, "the abort of a boot requeued %s with a begin time two minutes away", count(len(jobs), "job"))})
 		}
 		a.emitCommands(kind)
 	}
-	codes := make([]Code, 0, len(a.terminates))
-	for code := range a.terminates {
-		codes = append(codes, code)
-	}
-	slices.Sort(codes)
-	for _, code := range codes {
-		plan.Terminates = append(plan.Terminates, *a.terminates[code])
-	}
+	plan.Terminates = append(plan.Terminates, a.terminates...)
 	if !a.closing.Until.IsZero() {
 		plan.Closings = append(plan.Closings, a.closing)
 	}
@@ -234,12 +255,12 @@ func (a *arrayDecision) emit() {
 	a.emitTimers()
 }
 
-// emitCommands makes one command per kind and reason code.
+// emitCommands makes one command per kind and reason.
 func (a *arrayDecision) emitCommands(kind CommandKind) {
 	plan := &a.decision.plan
 	first := len(plan.Commands)
 	for _, t := range a.commands[kind] {
-		i := slices.IndexFunc(plan.Commands[first:], func(c Command) bool { return c.Reason.Code == t.why.Code })
+		i := slices.IndexFunc(plan.Commands[first:], func(c Command) bool { return c.Reason == t.why })
 		if i < 0 {
 			plan.Commands = append(plan.Commands, Command{Kind: kind, Nodearray: a.policy.Name, Reason: t.why})
 			i = len(plan.Commands) - 1 - first

@@ -258,8 +258,9 @@ func (n Node) oldGeneration() bool {
 	return n.DownAt.After(n.Created.Position)
 }
 
-// vanished reports whether the VM that we created disappeared without our
-// asking: a failed allocation, an eviction, or a deletion by somebody else.
+// vanished reports whether the VM that was made for this resume call
+// disappeared without our asking: a failed allocation, an eviction, or a
+// deletion by somebody else.
 func (n Node) vanished() bool {
-	return n.Supply == Absent && !n.CreatedAt.IsZero() && n.TerminatedAt.IsZero()
+	return n.Supply == Absent && !n.CreatedAt.IsZero() && n.TerminatedAt.IsZero() && !n.oldGeneration()
 }

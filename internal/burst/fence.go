@@ -19,14 +19,14 @@ func (a *arrayDecision) create() {
 	if a.closed() {
 		why := because(ReasonClosed, "the nodearray rests after a failure")
 		for _, n := range a.candidates {
-			a.abortOr(n, why)
+			a.abortAfter(n, closeAfterShortage, why)
 		}
 		return
 	}
 	existing := 0
 	for _, n := range a.nodes {
-		if n.Supply.present() || n.Slurm.joined() {
-			existing++
+		if n.Supply != Absent || n.Slurm.joined() {
+			existing++ // a VM that may be there counts as one
 		}
 	}
 	room := a.policy.MaxNodes - existing
@@ -41,10 +41,10 @@ func (a *arrayDecision) create() {
 
 // awaitStatus holds the candidates until CycleCloud's limits are known.
 func (a *arrayDecision) awaitStatus() {
+	a.reached(Retry, a.now.Add(retryCycleCloud))
 	for _, n := range a.candidates {
 		if a.decision.facts.CycleCloudFailed {
 			a.hold(n.Name, because(ReasonCycleCloudFailed, "CycleCloud does not answer"))
-			a.reached(Retry, a.now.Add(retryCycleCloud))
 		} else {
 			a.hold(n.Name, because(ReasonAskCycleCloud, "CycleCloud has to be asked for its limits first"))
 			a.plan.Status = true
@@ -69,32 +69,38 @@ func (a *arrayDecision) createWithin(groups [][]Node, room, existing int) {
 			}
 		case len(group) <= room:
 			short = true
+			why := because(ReasonAvailable, "CycleCloud leaves room for %s now", count(max(available, 0), "node"))
 			for _, n := range group {
-				a.abortOr(n, because(ReasonAvailable, "CycleCloud can give %d more nodes now", max(available, 0)))
+				a.abortAfter(n, closeAfterShortage, why)
 			}
 		default:
-			why := because(ReasonMaxNodes, "the limit is %d nodes, %d exist or are asked for", a.policy.MaxNodes, a.policy.MaxNodes-room)
+			why := because(ReasonMaxNodes, "the limit is %s, %d exist or are asked for", count(a.policy.MaxNodes, "node"), a.policy.MaxNodes-room)
 			for _, n := range group {
 				a.overLimit(n, why)
 			}
 		}
 	}
-	if short {
-		a.close(a.now.Add(closeAfterShortage), because(ReasonAvailable, "CycleCloud's availableCount is %d", a.facts.Available.Count))
+	switch until := a.now.Add(closeAfterShortage); {
+	case short && available <= 0:
+		a.close(until, because(ReasonAvailable, "CycleCloud's availableCount is %d", a.facts.Available.Count))
+	case short:
+		a.reached(Retry, until) // smaller jobs may have what is left
 	}
 	if len(c.Nodes) > 0 {
-		c.Reason = because(ReasonWanted, "Slurm is powering up %d nodes that CycleCloud lacks", len(c.Nodes))
+		c.Reason = because(ReasonWanted, "Slurm is powering up %s that CycleCloud lacks", count(len(c.Nodes), "node"))
 		a.plan.Creates = append(a.plan.Creates, c)
 	}
 }
 
 // overLimit handles a node that Slurm allocated before the fence stood.
 func (a *arrayDecision) overLimit(n Node, why Reason) {
-	if a.abortable(n) {
+	switch {
+	case a.abortable(n):
 		a.abort(n, why)
-		return
+	case n.Command.Kind == AbortBoot && a.blocked(n):
+	default:
+		a.hold(n.Name, why)
 	}
-	a.hold(n.Name, why)
 }
 
 // byJob groups nodes that jobs need together: a job runs on all of its nodes
@@ -140,30 +146,46 @@ func byJob(nodes []Node) [][]Node {
 // limit still allows: Slurm cannot ask for a node that cannot be had.
 func (a *arrayDecision) fence() {
 	room := a.policy.MaxNodes
-	var usable, fenced []Node
+	var usable, occupied, fenced []Node
 	for _, n := range a.nodes {
-		if n.Slurm.wanted() || n.Supply.present() || n.Slurm == PoweringDown { // which is usable as soon as it is down
+		if n.takesRoom() {
 			room--
-			continue
 		}
-		switch n.Slurm {
-		case PoweredDown:
+		switch {
+		case n.Slurm == PoweredDown && n.Supply == Absent, n.Slurm == PoweredDown && n.Supply == SupplyUnknown:
 			usable = append(usable, n)
-		case Fenced:
+		case n.Slurm == PoweredDown && moves[n.Slurm][n.Supply] == moveWaitGone:
+			occupied = append(occupied, n)
+		case n.Slurm == Fenced && n.Supply == Absent:
 			fenced = append(fenced, n)
-		case StuckPoweredDown, PoweringDown, SlurmUnknown, Undefined, Drained, Waking, PoweringUp, Idle, Busy, Reserved,
-			DrainedUp, Down, NotResponding, PowerDownPending, DownPoweredDown, DownPoweringUp, slurmStates:
 		}
 	}
-	why := because(ReasonFence, "%d of at most %d nodes are up or asked for", a.policy.MaxNodes-room, a.policy.MaxNodes)
+	why := because(ReasonFence, "%d of at most %s are up or asked for", a.policy.MaxNodes-room, count(a.policy.MaxNodes, "node"))
 	switch {
 	case a.decision.facts.Paused:
 		room, why = 0, because(ReasonPaused, "an admin paused bursting")
+		usable, occupied = append(occupied, usable...), nil
 	case a.closed():
 		room, why = 0, because(ReasonClosed, "the nodearray rests after a failure")
+		usable, occupied = append(occupied, usable...), nil
 	}
-	room = a.fenceUsable(usable, max(room, 0), why)
-	a.unfence(fenced, room)
+	// A name whose VM is on its way out has taken its room already.
+	a.fenceUsable(occupied, len(occupied)+min(room, 0), why)
+	a.unfence(fenced, a.fenceUsable(usable, max(room, 0), why))
+}
+
+// takesRoom reports whether the node counts against the limit, apart from
+// those that Slurm may still allocate. A node that is powering down does: its
+// name is about to be allocatable again. So does one in a state that nobody
+// mapped, and one that Slurm powered down but may use until its next
+// reconfigure.
+func (n Node) takesRoom() bool {
+	switch n.Slurm {
+	case PoweringDown, StuckPoweredDown, SlurmUnknown:
+		return true
+	default:
+		return n.Slurm.wanted() || n.Supply.present()
+	}
 }
 
 // fenceUsable fences the usable nodes beyond room, the last names first, and
@@ -204,7 +226,7 @@ func (a *arrayDecision) unfence(fenced []Node, room int) {
 			continue
 		}
 		room--
-		a.command(UnfenceNodes, n.Name, because(ReasonUnfence, "the limit of %d nodes has room again", a.policy.MaxNodes))
+		a.command(UnfenceNodes, n.Name, because(ReasonUnfence, "the limit of %s has room again", count(a.policy.MaxNodes, "node")))
 	}
 }
 

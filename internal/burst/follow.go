@@ -15,7 +15,7 @@ func (a *arrayDecision) move(n Node) {
 	case moveBoot:
 		a.boot(n)
 	case moveBootFail:
-		a.bootFailed(n, because(ReasonBootFailed, "CycleCloud says that the node is %s", n.Supply))
+		a.bootFailed(n)
 	case moveIdle:
 		a.idle(n)
 	case moveDown:
@@ -33,9 +33,7 @@ func (a *arrayDecision) move(n Node) {
 	case moveReopen:
 		a.reopen(n)
 	case moveRepair:
-		if !a.blocked(n) {
-			a.command(PowerDown, n.Name, because(ReasonRepair, "Slurm left the node %s, which only power_down repairs", n.Slurm))
-		}
+		a.repair(n)
 	case moveBusy, moveReserved, moveAdmin, moveSilent, moveDrain, moveUndefined, moveReport:
 		a.leave(n)
 	}
@@ -50,24 +48,36 @@ func (a *arrayDecision) leave(n Node) {
 		a.hold(n.Name, because(ReasonReserved, "Slurm keeps the idle node for a planned job or a reservation"))
 	case moveAdmin:
 		a.hold(n.Name, because(ReasonDrainedByAdmin, "an admin drained the node"))
+		if n.Slurm == Drained && n.Supply.present() {
+			a.failOnce(n, because(ReasonVMUnderOffName, "a VM exists under a name that Slurm has powered down and an admin drained"))
+		}
 	case moveSilent:
 		a.hold(n.Name, because(ReasonNotResponding, "the node does not respond and may run jobs"))
 	case moveDrain:
 		a.hold(n.Name, because(ReasonPoweringDown, "Slurm powers the node down when its jobs are done"))
 	case moveUndefined:
 		a.hold(n.Name, because(ReasonUndefined, "slurmctld does not know the node"))
+		if n.Supply.present() {
+			a.failOnce(n, because(ReasonUndefined, "CycleCloud has a VM under a name that slurmctld does not know"))
+		}
 	case moveReport, moveRest, moveLook, moveWake, moveCreate, moveBoot, moveBootFail, moveIdle, moveMissing, moveGone,
 		moveDown, moveRelease, moveWaitGone, moveConfirm, moveReopen, moveRepair:
 		why := because(ReasonUnknownState, "no rule for Slurm %s with CycleCloud %s", n.Slurm, n.Supply)
 		a.hold(n.Name, why)
-		if !n.FailedAt.After(n.Since) {
-			a.fail(n, why)
-		}
+		a.failOnce(n, why)
 	}
 }
 
 // wantAbsent judges a node that Slurm powers up and CycleCloud lacks.
 func (a *arrayDecision) wantAbsent(n Node) {
+	if n.vanished() && n.SeenAt.Before(n.CreatedAt.Add(listLag)) {
+		if a.reached(Retry, n.CreatedAt.Add(listLag)) {
+			a.look(n)
+			return
+		}
+		a.hold(n.Name, because(ReasonBooting, "CycleCloud accepted the node and does not list it yet"))
+		return
+	}
 	if n.vanished() {
 		why := because(ReasonVanished, "the VM of the node disappeared while it booted")
 		a.fail(n, why)
@@ -90,45 +100,87 @@ func (a *arrayDecision) wantAbsent(n Node) {
 // boot watches a node on its way up.
 func (a *arrayDecision) boot(n Node) {
 	if n.oldGeneration() && n.Supply != Creating {
-		a.terminate(n, because(ReasonOldGeneration, "the VM was created for an earlier resume of the name and Slurm ignores it"))
+		a.replace(n)
 		return
 	}
-	if !n.CreatedAt.IsZero() && a.reached(BootDeadline, n.CreatedAt.Add(a.policy.BootDeadline)) && n.Supply != Creating {
-		a.bootFailed(n, because(ReasonBootDeadline, "the node did not join within %s", seconds(a.policy.BootDeadline)))
-		return
-	}
-	if a.reached(Retry, latest(n.CreatedAt, n.SeenAt).Add(bootLook)) {
+	overdue := !n.CreatedAt.IsZero() && a.reached(BootDeadline, n.CreatedAt.Add(a.policy.BootDeadline)) && n.Supply != Creating
+	switch {
+	case overdue && a.abortable(n):
+		a.overdue(n, a.abort)
+	case a.reached(Retry, latest(n.CreatedAt, n.SeenAt).Add(bootLook)):
 		a.look(n)
-		return
+	case overdue:
+		a.overdue(n, a.abortOr)
+	default:
+		a.hold(n.Name, because(ReasonBooting, "the VM is on its way"))
 	}
-	a.hold(n.Name, because(ReasonBooting, "the VM is on its way"))
 }
 
-// bootFailed gives the node up where that kills nobody's job, and otherwise
-// replaces its VM: Slurm waits until ResumeTimeout.
-func (a *arrayDecision) bootFailed(n Node, why Reason) {
-	if a.abortable(n) {
+// replace terminates the VM of an earlier resume call, so that the name can be
+// created anew: Slurm ignores a slurmd that booted before the call.
+func (a *arrayDecision) replace(n Node) {
+	if !a.terminating(n, retryEffect) {
+		a.terminate(n, because(ReasonOldGeneration, "the VM was created for an earlier resume of the name and Slurm ignores it"))
+	}
+}
+
+// overdue gives up a node that did not join in time, where that kills nobody's
+// job. Otherwise it is left to Slurm's ResumeTimeout: its slurmd may have
+// registered since the snapshot, and then a job runs on the VM.
+func (a *arrayDecision) overdue(n Node, give func(Node, Reason)) {
+	why := because(ReasonBootDeadline, "the node did not join within %s", seconds(a.policy.BootDeadline))
+	if !n.FailedAt.After(n.CreatedAt) {
 		a.fail(n, why)
+	}
+	give(n, why)
+}
+
+// bootFailed gives up a node whose VM came to nothing, where that kills
+// nobody's job, and otherwise replaces the VM: Slurm waits until ResumeTimeout.
+// Either way the nodearray rests, so that a cause that hits every VM does not
+// wear out one name after the other.
+func (a *arrayDecision) bootFailed(n Node) {
+	if n.oldGeneration() {
+		a.replace(n)
+		return
+	}
+	why := because(ReasonBootFailed, "CycleCloud says that the node is %s", n.Supply)
+	switch {
+	case a.abortable(n):
+		a.fail(n, why)
+		a.close(a.now.Add(closeAfterRefusal), why)
 		a.abort(n, why)
-		return
+	case n.Command.Kind == AbortBoot && a.blocked(n), a.terminating(n, retryEffect):
+	case n.NodeID == "":
+		a.look(n)
+	default:
+		a.fail(n, why)
+		a.close(a.now.Add(closeAfterRefusal), why)
+		a.terminate(n, why)
 	}
-	if n.Command.Kind == AbortBoot && a.blocked(n) {
-		return
-	}
-	if a.terminating(n) {
-		return
-	}
-	a.fail(n, why)
-	a.terminate(n, why)
 }
 
 // abortOr aborts the boot where that is allowed and otherwise holds.
 func (a *arrayDecision) abortOr(n Node, why Reason) {
-	if a.abortable(n) {
+	switch {
+	case a.abortable(n):
 		a.abort(n, why)
+	case n.Command.Kind == AbortBoot && a.blocked(n):
+	case a.decision.facts.Paused:
+		a.hold(n.Name, because(ReasonPaused, "%s; an admin paused bursting", why.Text))
+	default:
+		a.hold(n.Name, because(ReasonRetryLater, "%s; an abort now could kill a job or repeat itself", why.Text))
+	}
+}
+
+// abortAfter is abortOr for what may pass by itself: the node waits for it
+// before its boot is aborted.
+func (a *arrayDecision) abortAfter(n Node, patience time.Duration, why Reason) {
+	if a.reached(Retry, n.Since.Add(patience)) {
+		a.abortOr(n, why)
 		return
 	}
-	a.hold(n.Name, because(ReasonRetryLater, "%s; jobs that an abort would kill wait for the node, so it is tried again", why.Text))
+	a.hold(n.Name, why)
 }
 
 // abortable reports whether the boot may be aborted: no job that waits for the
@@ -139,7 +191,7 @@ func (a *arrayDecision) abortable(n Node) bool {
 			return false
 		}
 	}
-	if n.Slurm != PoweringUp || a.decision.facts.Paused {
+	if a.decision.facts.Paused {
 		return false
 	}
 	if n.Command.Kind != "" && !a.reached(Retry, n.Command.ExpiresAt) {
@@ -161,7 +213,10 @@ func (a *arrayDecision) release(n Node) {
 		a.hold(n.Name, because(ReasonOlderSnapshot, "the VM was created on this very snapshot; a newer one has to confirm"))
 		return
 	}
-	if a.terminating(n) {
+	// A node that CycleCloud keeps, for example one with KeepAlive, is asked for
+	// ever less often.
+	rest := min(max(n.TerminatedAt.Sub(n.Since)/2, retryEffect), retryEffectMax)
+	if a.terminating(n, rest) {
 		return
 	}
 	a.terminate(n, because(ReasonPoweringDown, "Slurm powers the node down"))
@@ -169,8 +224,8 @@ func (a *arrayDecision) release(n Node) {
 
 // terminating reports whether a termination was asked for just now and has to
 // show before it is asked for again.
-func (a *arrayDecision) terminating(n Node) bool {
-	if n.TerminatedAt.IsZero() || a.reached(Retry, n.TerminatedAt.Add(retryEffect)) {
+func (a *arrayDecision) terminating(n Node, rest time.Duration) bool {
+	if n.TerminatedAt.IsZero() || a.reached(Retry, n.TerminatedAt.Add(rest)) {
 		return false
 	}
 	a.hold(n.Name, because(ReasonTerminating, "the termination was asked for and has to show"))
@@ -182,6 +237,9 @@ func (a *arrayDecision) waitGone(n Node) {
 	began := n.TerminatedAt
 	if began.IsZero() {
 		began = n.SeenAt
+	}
+	if n.Supply == Leaving && !n.TerminatedAt.IsZero() && !n.FailedAt.After(began) && a.reached(Retry, began.Add(removalLimit)) {
+		a.fail(n, because(ReasonTerminating, "CycleCloud has been removing the node for %s and its VM may still bill", seconds(removalLimit)))
 	}
 	wait := min(max(n.SeenAt.Sub(began)/2, goneLookMin), goneLookMax)
 	if a.reached(Retry, latest(began, n.SeenAt).Add(wait)) {
@@ -211,9 +269,22 @@ func (a *arrayDecision) reopen(n Node) {
 		a.hold(n.Name, because(ReasonOlderSnapshot, "the VM was created on this very snapshot; a newer one has to confirm"))
 		return
 	}
-	if !a.blocked(n) {
-		a.command(PowerDown, n.Name, because(ReasonVMUnderOffName, "a VM exists under a name that Slurm has powered down"))
+	if a.blocked(n) {
+		return
 	}
+	why := because(ReasonVMUnderOffName, "a VM exists under a name that Slurm has powered down")
+	a.failOnce(n, why)
+	a.command(PowerDown, n.Name, why)
+}
+
+// repair powers down a name that Slurm will not use again by itself.
+func (a *arrayDecision) repair(n Node) {
+	if a.blocked(n) {
+		return
+	}
+	why := because(ReasonRepair, "Slurm left the node %s, which only power_down repairs", n.Slurm)
+	a.failOnce(n, why)
+	a.command(PowerDown, n.Name, why)
 }
 
 // idle powers a node down when it idled long enough.
@@ -248,7 +319,7 @@ func (a *arrayDecision) gone(n Node) {
 		return
 	}
 	why := because(ReasonVanished, "CycleCloud no longer has the VM of the node, and no job runs on it")
-	a.fail(n, why)
+	a.failOnce(n, why)
 	a.command(PowerDownASAP, n.Name, why)
 }
 
@@ -261,9 +332,7 @@ func (a *arrayDecision) missing(n Node) {
 	}
 	why := because(ReasonVMMissing, "CycleCloud no longer has the VM of the node, and Slurm still counts on it")
 	a.hold(n.Name, why)
-	if !n.FailedAt.After(n.Since) {
-		a.fail(n, why)
-	}
+	a.failOnce(n, why)
 }
 
 func latest(a, b time.Time) time.Time {

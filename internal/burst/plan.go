@@ -20,7 +20,8 @@ type Plan struct {
 	Look   bool
 	Status bool
 	// NextDue is the earliest moment at which Decide could answer differently
-	// on the same facts; zero for never.
+	// on the same facts; zero for never. On stale facts it has passed: even a
+	// snapshot that says nothing new has to be decided on.
 	NextDue time.Time
 }
 

@@ -2,6 +2,7 @@ package burst
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -62,6 +63,14 @@ func (r Reason) String() string { return string(r.Code) + ": " + r.Text }
 
 func because(code Code, format string, args ...any) Reason {
 	return Reason{Code: code, Text: fmt.Sprintf(format, args...)}
+}
+
+// count prints a number of things: 1 job, 2 jobs.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.Itoa(n) + " " + thing + "s"
 }
 
 // seconds prints a duration as people say it: whole seconds.

@@ -38,7 +38,7 @@ type row [supplies]move
 // moves is total: every pair has a move, and TestEveryPairHasARow holds it so.
 var moves = [slurmStates]row{
 	SlurmUnknown: {},
-	Undefined:    {moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined},
+	Undefined:    {moveLook, moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined, moveUndefined},
 	PoweredDown:  {moveLook, moveRest, moveWaitGone, moveReopen, moveReopen, moveReopen, moveWaitGone, moveReopen},
 	Fenced:       {moveLook, moveRest, moveWaitGone, moveReopen, moveReopen, moveReopen, moveWaitGone, moveReopen},
 	Drained:      {moveLook, moveAdmin, moveWaitGone, moveAdmin, moveAdmin, moveAdmin, moveWaitGone, moveAdmin},
