@@ -100,36 +100,74 @@ func (id JobID) Validate() error {
 // MaxBody bounds an encoded snapshot, in bytes after compression.
 const MaxBody = 200_000
 
-// fit cuts a snapshot to MaxBody: job ids first, then the youngest groups.
-// Counts always cover all jobs.
+// fit cuts a snapshot to MaxBody: running jobs to half of it, then job ids, then
+// the youngest groups. Counts always cover all jobs.
 func (q QueuePressure) fit() (QueuePressure, error) {
-	q.Pending = slices.Clone(q.Pending)
-	for i := range q.Pending {
-		if len(q.Pending[i].Jobs) > MaxGroupIDs {
-			q.Pending[i].Jobs = q.Pending[i].Jobs[:MaxGroupIDs]
-		}
+	all := q.Pending
+	q.Pending = cutIDs(all, MaxGroupIDs)
+	size, err := q.size()
+	if err != nil || size <= MaxBody {
+		return q, err
 	}
-	for keep := MaxGroupIDs; ; keep /= 2 {
-		size, err := q.size()
-		if err != nil || size <= MaxBody {
-			return q, err
-		}
-		if keep == 0 {
-			break
-		}
-		q.Truncated = true
-		for i := range q.Pending {
-			q.Pending[i].Jobs = q.Pending[i].Jobs[:min(len(q.Pending[i].Jobs), keep/2)]
-		}
+	q.Truncated = true
+	running, err := shrink(len(q.Running), MaxBody/2, func(n int) (int, error) {
+		return QueuePressure{Running: q.Running[:n]}.size()
+	})
+	if err != nil {
+		return q, err
+	}
+	q.Running = q.Running[:running]
+	q.Pending = cutIDs(all, 0)
+	if size, err = q.size(); err != nil {
+		return q, err
+	}
+	if size <= MaxBody {
+		return q.withSomeIDs(all)
 	}
 	slices.SortStableFunc(q.Pending, func(a, b PendingGroup) int { return a.OldestSubmit.Compare(b.OldestSubmit) })
-	for len(q.Pending) > 0 {
-		q.Pending = q.Pending[:len(q.Pending)*3/4]
+	oldestFirst := q.Pending
+	_, err = shrink(len(oldestFirst), MaxBody, func(n int) (int, error) {
+		q.Pending = oldestFirst[:n]
+		return q.size()
+	})
+	return q, err
+}
+
+// withSomeIDs gives each group as many of its ids back as fit.
+func (q QueuePressure) withSomeIDs(all []PendingGroup) (QueuePressure, error) {
+	without := q.Pending
+	for _, keep := range []int{24, 8, 2} {
+		q.Pending = cutIDs(all, keep)
 		if size, err := q.size(); err != nil || size <= MaxBody {
 			return q, err
 		}
 	}
-	return q, fault.Newf(fault.Invalid, "encode %s: nodes and running jobs alone exceed %d bytes", TypeQueuePressure, MaxBody)
+	q.Pending = without
+	return q, nil
+}
+
+// cutIDs gives the groups with at most so many job ids each.
+func cutIDs(groups []PendingGroup, keep int) []PendingGroup {
+	groups = slices.Clone(groups)
+	for i := range groups {
+		groups[i].Jobs = groups[i].Jobs[:min(len(groups[i].Jobs), keep)]
+	}
+	return groups
+}
+
+// shrink gives how many of n things fit into the limit, where size tells the
+// bytes of some of them.
+func shrink(n, limit int, size func(n int) (int, error)) (int, error) {
+	for {
+		bytes, err := size(n)
+		if err != nil || bytes <= limit {
+			return n, err
+		}
+		if n == 0 {
+			return 0, fault.Newf(fault.Invalid, "encode %s: the cloud nodes alone exceed %d bytes", TypeQueuePressure, limit)
+		}
+		n = n * limit / bytes * 19 / 20 // a little less, as shorter texts compress worse
+	}
 }
 
 // size is that of the body that travels.

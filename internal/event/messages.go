@@ -150,6 +150,11 @@ func (r Rejected) Encode(now time.Time) (Message, error) {
 // fault.Invalid.
 func DecodeRejected(body []byte, encoding string) (Rejected, error) {
 	var r Rejected
-	_, err := decode(body, encoding, &r, TypeRejected)
-	return r, err
+	if _, err := decode(body, encoding, &r, TypeRejected); err != nil {
+		return Rejected{}, err
+	}
+	if r.Queue == "" {
+		return Rejected{}, fault.Newf(fault.Invalid, "decode %s: it names no queue", TypeRejected)
+	}
+	return r, nil
 }
