@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -40,14 +42,9 @@ func (p *pass) carryOut(ctx context.Context, i ledger.Intent) (ledger.Intent, er
 func (p *pass) actCreate(ctx context.Context, i ledger.Intent) (ledger.Intent, error) {
 	id := cyclecloud.RequestID(i.RequestID)
 	if i.Attempt > 1 {
-		nodes, known, err := p.config.CycleCloud.NodesByRequest(ctx, p.config.CycleCloudCluster, id)
-		switch {
-		case err != nil:
-			return i, err
-		case known:
-			return created(i, nodes, nil), nil
-		case p.Now().After(i.NotAfter):
-			return refused(i, outcomeExpired, "the request never reached CycleCloud in time"), nil
+		settled, done, err := p.earlierCreate(ctx, i)
+		if err != nil || done {
+			return settled, err
 		}
 	}
 	result, err := p.config.CycleCloud.CreateEncoded(ctx, p.config.CycleCloudCluster, i.Body)
@@ -66,6 +63,76 @@ func (p *pass) actCreate(ctx context.Context, i ledger.Intent) (ledger.Intent, e
 	return created(i, nodes, result.Sets), nil
 }
 
+// earlierCreate asks what became of an earlier attempt, by request id and by
+// name, and settles the intent if there is an answer or the nodes are no longer
+// wanted. Otherwise the same request has to be sent again.
+func (p *pass) earlierCreate(ctx context.Context, i ledger.Intent) (settled ledger.Intent, done bool, err error) {
+	nodes, known, err := p.config.CycleCloud.NodesByRequest(ctx, p.config.CycleCloudCluster, cyclecloud.RequestID(i.RequestID))
+	if err != nil || known {
+		return created(i, nodes, nil), err == nil, err
+	}
+	all, err := p.config.CycleCloud.Nodes(ctx, p.config.CycleCloudCluster)
+	if err != nil {
+		return i, false, err
+	}
+	if there := byName(all, i.Targets); len(there) > 0 {
+		return adopted(i, there), true, nil
+	}
+	switch {
+	case p.Now().After(i.NotAfter):
+		return undone(i, outcomeExpired, "the request did not reach CycleCloud in time"), true, nil
+	case p.overtaken(i):
+		return undone(i, outcomeSuperseded, "Slurm no longer powers the nodes up"), true, nil
+	}
+	return i, false, nil
+}
+
+func byName(nodes []cyclecloud.Node, targets []ledger.Target) map[string]cyclecloud.Node {
+	wanted := map[string]bool{}
+	for _, t := range targets {
+		wanted[t.Node] = true
+	}
+	found := map[string]cyclecloud.Node{}
+	for _, n := range nodes {
+		if wanted[string(n.Name)] {
+			found[string(n.Name)] = n
+		}
+	}
+	return found
+}
+
+// adopted settles a create whose request id CycleCloud does not know and whose
+// names it has: the names were free when the create was decided.
+func adopted(i ledger.Intent, there map[string]cyclecloud.Node) ledger.Intent {
+	i.State, i.Outcome = ledger.IntentDone, nil
+	for _, t := range i.Targets {
+		o := ledger.Outcome{Node: t.Node, Code: outcomeSuperseded}
+		if n, ok := there[t.Node]; ok {
+			o.Code, o.NodeID = outcomeCreated, string(n.ID)
+		}
+		i.Outcome = append(i.Outcome, o)
+	}
+	return i
+}
+
+// overtaken reports whether Slurm has moved on since the intent was committed:
+// a node that is no longer powering up needs no VM, and the VM of a node that
+// may run jobs again must not be taken away.
+func (p *pass) overtaken(i ledger.Intent) bool {
+	for _, t := range i.Targets {
+		at, ok := p.index[burst.NodeName(t.Node)]
+		if !ok {
+			return true // the policy no longer names it: its state is not known
+		}
+		switch n := p.facts.Nodes[at]; {
+		case n.Slurm == burst.PoweringDown && i.Kind == kindTerminate:
+		case n.Slurm != burst.PoweringUp, i.Kind == kindCreate && n.ResumeID != t.ResumeID:
+			return true
+		}
+	}
+	return false
+}
+
 // created settles a create: sets say how many of each name were added, where
 // the server told; nodes give the ids.
 func created(i ledger.Intent, nodes []cyclecloud.Node, sets []cyclecloud.SetResult) ledger.Intent {
@@ -77,7 +144,7 @@ func created(i ledger.Intent, nodes []cyclecloud.Node, sets []cyclecloud.SetResu
 	for k, t := range i.Targets {
 		o := ledger.Outcome{Node: t.Node, Code: outcomeCreated, NodeID: string(ids[t.Node].ID)}
 		if k < len(sets) && sets[k].Added == 0 {
-			o.Code, o.Detail = outcomeRefused, sets[k].Message
+			o.Code, o.Detail = outcomeRefused, brief(sets[k].Message)
 		}
 		i.Outcome = append(i.Outcome, o)
 	}
@@ -87,12 +154,33 @@ func created(i ledger.Intent, nodes []cyclecloud.Node, sets []cyclecloud.SetResu
 func refused(i ledger.Intent, code, detail string) ledger.Intent {
 	i.State, i.Detail, i.Outcome = ledger.IntentFailed, detail, nil
 	for _, t := range i.Targets {
-		i.Outcome = append(i.Outcome, ledger.Outcome{Node: t.Node, NodeID: t.NodeID, Code: code, Detail: detail})
+		i.Outcome = append(i.Outcome, ledger.Outcome{Node: t.Node, NodeID: t.NodeID, Code: code, Detail: brief(detail)})
 	}
 	return i
 }
 
+// undone settles an intent that is not carried out because its time is over.
+func undone(i ledger.Intent, code, detail string) ledger.Intent {
+	i = refused(i, code, detail)
+	i.State = ledger.IntentSuperseded
+	return i
+}
+
+// brief bounds what another system says about one target.
+func brief(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxDetail], "") + "…"
+}
+
+// actTerminate names VMs by ids that are never used again, so a repeat does no
+// harm in itself. But Slurm may have come back to the node since: then it is
+// decided anew.
 func (p *pass) actTerminate(ctx context.Context, i ledger.Intent) (ledger.Intent, error) {
+	if i.Attempt > 1 && (p.overtaken(i) || p.Now().After(i.NotAfter)) {
+		return undone(i, outcomeSuperseded, "Slurm has moved on since the nodes were to be terminated"), nil
+	}
 	result, err := p.config.CycleCloud.ActEncoded(ctx, p.config.CycleCloudCluster, cyclecloud.ActionTerminate, i.Body)
 	if fault.Is(err, fault.Invalid) {
 		return refused(i, outcomeRefused, err.Error()), nil
@@ -111,7 +199,7 @@ func (p *pass) actTerminate(ctx context.Context, i ledger.Intent) (ledger.Intent
 		case cyclecloud.OutcomeNotFound:
 			o.Code = outcomeGone
 		case cyclecloud.OutcomeRefused:
-			o.Code, o.Detail = outcomeRefused, answer.Text
+			o.Code, o.Detail = outcomeRefused, brief(answer.Text)
 		case cyclecloud.OutcomeUnknown, cyclecloud.OutcomeAccepted:
 		}
 		i.Outcome = append(i.Outcome, o)
@@ -127,14 +215,31 @@ func (p *pass) actCommand(ctx context.Context, i ledger.Intent) (ledger.Intent, 
 	if p.Now().After(command.ExpiresAt) {
 		return refused(i, outcomeExpired, "the command could not be sent in time"), nil
 	}
-	for _, r := range p.view.pressure.CommandResults {
-		command.Known = append(command.Known, r.ID)
-	}
+	command.Known = p.known()
 	if err := p.Outbox.SendCommand(ctx, command); err != nil {
 		return i, err
 	}
 	i.State, i.Outcome = ledger.IntentDone, []ledger.Outcome{{Code: outcomeSent}}
 	return i, nil
+}
+
+// known lists the results that need no repeating: those of commands that the
+// tables no longer show as open.
+func (p *pass) known() []string {
+	open := map[string]bool{}
+	for _, c := range p.commands {
+		open[c.ID] = true
+	}
+	for _, c := range p.answered {
+		open[c.ID] = true
+	}
+	var ids []string
+	for _, r := range p.view.pressure.CommandResults {
+		if !open[r.ID] {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
 }
 
 // settle writes what became of an intent, and lays it over the facts.
@@ -148,9 +253,15 @@ func (p *pass) settle(ctx context.Context, i ledger.Intent) error {
 	return nil
 }
 
+// releaseWithin is how long giving up a claim may take after the call's own
+// time is over.
+const releaseWithin = 5 * time.Second
+
 // release gives up the claim of an intent whose effect could not be made to
 // happen for a passing reason, so that the next function need not wait.
 func (p *pass) release(ctx context.Context, i ledger.Intent) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
 	i.ClaimUntil = p.Now()
 	if _, err := p.Ledger.UpdateIntent(ctx, p.name, i); err != nil {
 		p.Logger.Warn("claim was not released", "cluster", p.name, "intent", i.ID, "error", err.Error())
@@ -180,11 +291,33 @@ func (p *pass) applyOutcome(i ledger.Intent) {
 			n.Forget()
 			n.SeenAt = i.SettledAt
 			p.surprised = true
+		case outcomeSuperseded, outcomeExpired:
+			p.surprised = true
+			p.undo(n, i, o)
 		default:
 			p.surprised = true
 			p.applyRefusal(n, i, o)
 		}
 	}
+}
+
+// undo lays an intent over the facts that was not carried out, at least not by
+// whoever settled it.
+func (p *pass) undo(n *burst.Node, i ledger.Intent, o ledger.Outcome) {
+	if i.Kind == kindCreate {
+		n.Forget()
+	} else {
+		// An earlier attempt may have reached CycleCloud: it has to be asked.
+		n.Terminate(i.CreatedAt)
+		n.Supply = burst.SupplyUnknown
+	}
+	if o.Code != outcomeExpired {
+		return
+	}
+	p.failures = append(p.failures, ledger.Failure{
+		At: i.SettledAt, Node: o.Node, Nodearray: i.Nodearray, Source: "cyclecloud", What: i.Kind, Code: o.Code,
+		Detail: o.Detail, RequestID: i.RequestID,
+	})
 }
 
 func generationOf(i ledger.Intent, t ledger.Target) burst.Generation {
@@ -212,6 +345,9 @@ func (p *pass) applyCommand(i ledger.Intent) {
 		return
 	}
 	row := commandRow(command, i)
+	if slices.ContainsFunc(p.commands, func(c ledger.Command) bool { return c.ID == row.ID }) {
+		return // its row was written before the intent could be dropped
+	}
 	p.commands = append(p.commands, row)
 	p.overlay(row)
 }

@@ -19,16 +19,21 @@ import (
 // working on counts as under way.
 func (p *pass) rollForward(ctx context.Context) error {
 	for _, i := range p.part.Intents {
+		began := p.Now()
 		switch {
 		case i.State != ledger.IntentOpen:
 			p.settled = append(p.settled, i)
 			p.applyOutcome(i)
-		case p.Now().Before(i.ClaimUntil):
+		case began.Before(i.ClaimUntil), p.stale(), p.blocked(ctx, i, began):
 			p.assume(i)
 		default:
 			claimed, err := p.renew(ctx, i, i.Attempt+1)
 			if err != nil {
 				return err
+			}
+			if p.blocked(ctx, claimed, began) {
+				p.leave(ctx, claimed)
+				continue
 			}
 			if err := p.finish(ctx, claimed); err != nil {
 				return err
@@ -36,6 +41,25 @@ func (p *pass) rollForward(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// stale reports whether the facts are too old to act on, also on behalf of
+// somebody who decided on them when they were fresh.
+func (p *pass) stale() bool {
+	return p.view.asOf.IsZero() || p.Now().Sub(p.view.asOf) >= p.config.Policy.MaxActAge
+}
+
+// blocked reports whether an intent that was claimed when the owner began had
+// better be left open: the claim or the call nears its end, or the system that
+// it speaks to has just failed and the tries to come would use up the time.
+func (p *pass) blocked(ctx context.Context, i ledger.Intent, began time.Time) bool {
+	if ctx.Err() != nil || !p.claimHolds(began) {
+		return true
+	}
+	if i.Kind == kindCommand {
+		return p.busFailed
+	}
+	return p.facts.CycleCloudFailed
 }
 
 // finish carries out one claimed intent. A passing failure leaves it open; an
@@ -49,14 +73,29 @@ func (p *pass) finish(ctx context.Context, i ledger.Intent) error {
 		return p.settle(ctx, done)
 	}
 	p.Logger.Warn("intent stays open", "cluster", p.name, "intent", i.ID, "kind", i.Kind, "error", err.Error(), "fault", fault.Of(err).String())
-	p.assume(i)
-	p.release(context.WithoutCancel(ctx), i)
+	source := "cyclecloud"
+	if i.Kind == kindCommand {
+		source, p.busFailed = "servicebus", true
+	} else {
+		p.facts.CycleCloudFailed = true
+	}
+	p.failures = append(p.failures, ledger.Failure{
+		At: p.Now(), Nodearray: i.Nodearray, Source: source, What: i.Kind, Code: fault.Of(err).String(), Detail: err.Error(), RequestID: i.RequestID,
+	})
+	p.leave(ctx, i)
 	return nil
+}
+
+// leave leaves a claimed intent open for the next function.
+func (p *pass) leave(ctx context.Context, i ledger.Intent) {
+	p.assume(i)
+	p.release(ctx, i)
 }
 
 // assume lays an intent of unknown outcome over the facts: nothing that
 // contradicts it is decided until it is settled.
 func (p *pass) assume(i ledger.Intent) {
+	p.unsettled = true
 	switch i.Kind {
 	case kindCommand:
 		if command, err := commandOf(i); err == nil {
@@ -71,12 +110,12 @@ func (p *pass) assume(i ledger.Intent) {
 				continue
 			}
 			n := &p.facts.Nodes[at]
+			p.opening[n.Name] = i.Kind
 			if i.Kind == kindTerminate {
 				n.Terminate(i.CreatedAt)
 				continue
 			}
 			n.Create(i.CreatedAt, generationOf(i, t))
-			p.opening[n.Name] = true
 		}
 	}
 }
@@ -97,6 +136,10 @@ func (p *pass) answerCommands() {
 		case p.Now().After(c.ExpiresAt):
 			c.State, c.ResultAt = ledger.CommandExpired, p.Now()
 			p.answered = append(p.answered, c)
+			p.failures = append(p.failures, ledger.Failure{
+				At: p.Now(), Nodearray: c.Nodearray, Source: "agent", What: c.Kind, Code: string(c.State),
+				Detail: "the agent did not answer in time", RequestID: c.ID,
+			})
 		default:
 			open = append(open, c)
 		}
@@ -157,8 +200,8 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	}
 	p.takeOver(next, plan, intents)
 	for _, i := range committed.Intents {
-		if !p.claimHolds(now) || ctx.Err() != nil {
-			p.assume(i)
+		if p.blocked(ctx, i, now) {
+			p.leave(ctx, i)
 			continue
 		}
 		if err := p.finish(ctx, i); err != nil {
@@ -187,7 +230,7 @@ func withoutTimers(plan burst.Plan) burst.Plan {
 
 func (p *pass) worthCommitting(due time.Time, plan, again burst.Plan, intents []ledger.Intent) bool {
 	c := p.part.Cluster
-	return p.fresh || p.swept || !p.part.Found || len(intents) > 0 || len(again.Timers) > 0 || len(plan.Closings) > 0 ||
+	return p.fresh || p.swept || !p.part.Found || len(intents) > 0 || len(p.settled) > 0 || len(again.Timers) > 0 || len(plan.Closings) > 0 ||
 		len(plan.Failures) > 0 || !c.NextDue.Equal(due) || c.PolicyVersion != p.config.Policy.Version
 }
 
@@ -213,7 +256,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, intents []ledger.Inten
 		return committed, fmt.Errorf("commit: %w", err)
 	}
 	p.part.Cluster, p.part.Found = committed.Cluster, true
-	p.fresh, p.swept = false, false
+	p.fresh, p.swept, p.committed = false, false, true
 	return committed, nil
 }
 
@@ -242,12 +285,16 @@ func (p *pass) takeOver(next burst.Facts, plan burst.Plan, intents []ledger.Inte
 	}
 }
 
+// maxProblems bounds what one snapshot may write into the table of failures.
+const maxProblems = 100
+
 // noteProblems records once what the agent complains of.
 func (p *pass) noteProblems() {
 	if !p.fresh {
 		return
 	}
-	for _, problem := range p.view.pressure.Problems {
+	problems := p.view.pressure.Problems
+	for _, problem := range problems[:min(len(problems), maxProblems)] {
 		p.failures = append(p.failures, ledger.Failure{
 			At: p.view.cloudTime(problem.At), Source: "agent", What: "read slurm", Code: problem.Code, Detail: problem.Detail,
 		})
@@ -259,6 +306,9 @@ func (p *pass) noteProblems() {
 // arms another.
 func (p *pass) arm(ctx context.Context, timers []burst.Timer) {
 	for _, t := range timers {
+		if p.busFailed || ctx.Err() != nil {
+			return // NextDue makes the first snapshot after it look
+		}
 		timer := event.ScaleDownTimer{
 			Cluster: p.name, Nodearray: string(t.Nodearray), Purpose: event.TimerPurpose(t.Purpose),
 			Generation: p.part.Cluster.Revision, Due: t.At,
@@ -266,22 +316,23 @@ func (p *pass) arm(ctx context.Context, timers []burst.Timer) {
 		sequence, err := p.Outbox.ScheduleTimer(ctx, timer)
 		if err != nil {
 			p.Logger.Warn("timer was not armed", "cluster", p.name, "node_array", string(t.Nodearray), "purpose", string(t.Purpose), "error", err.Error())
-			continue
+			p.busFailed = true
+			return
 		}
-		row := p.arrays[string(t.Nodearray)]
-		row.Name = string(t.Nodearray)
-		setTimer(&row, t.Purpose, ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence})
-		p.arrays[row.Name] = row
-		p.timers = append(p.timers, row.Name)
+		p.armed = append(p.armed, armedNow{timer.Nodearray, t.Purpose,
+			ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence}})
 		p.armFact(t)
 	}
 }
 
 func (p *pass) armFact(t burst.Timer) {
 	for i := range p.facts.Nodearrays {
-		if p.facts.Nodearrays[i].Name == t.Nodearray {
-			p.facts.Nodearrays[i] = p.arrayFacts(t.Nodearray)
+		a := &p.facts.Nodearrays[i]
+		if a.Name != t.Nodearray {
+			continue
 		}
+		a.Armed = slices.DeleteFunc(slices.Clone(a.Armed), func(old burst.Timer) bool { return old.Purpose == t.Purpose })
+		a.Armed = append(a.Armed, t)
 	}
 }
 

@@ -134,9 +134,6 @@ func (p *pass) joinNode(array burst.NodearrayName, name burst.NodeName) burst.No
 		return n
 	}
 	n.Supply, n.NodeID, n.SeenAt = burst.ParseSupply(row.Supply), row.NodeID, row.SeenAt
-	if n.Supply == burst.SupplyUnknown && !swept.IsZero() {
-		n.Supply = burst.Absent
-	}
 	if swept.After(n.SeenAt) {
 		n.SeenAt = swept
 	}
@@ -187,14 +184,19 @@ func (p *pass) notePassage() {
 }
 
 // observe lays CycleCloud's whole node list over the facts. Nodes that were
-// created after the list was asked for, or whose create is still open, are not
-// judged by it.
+// created after the list was asked for, or whose create or terminate is still
+// open, are not judged by it.
+//
+// SweptAt moves only if the list says what the rows say already: names without
+// a row count as absent since then, and a crash before the rows are written
+// must not make a VM that was just found disappear again.
 func (p *pass) observe(list []cyclecloud.Node, asked time.Time) {
 	byName := map[burst.NodeName]cyclecloud.Node{}
 	for _, n := range list {
 		name := burst.NodeName(n.Name)
 		i, ours := p.index[name]
 		if !ours {
+			p.stray(n, asked)
 			continue
 		}
 		if old, double := byName[name]; double && !preferred(n, old, p.facts.Nodes[i].NodeID) {
@@ -202,23 +204,37 @@ func (p *pass) observe(list []cyclecloud.Node, asked time.Time) {
 		}
 		byName[name] = n
 	}
+	told := true
 	for i := range p.facts.Nodes {
 		n := &p.facts.Nodes[i]
-		if n.CreatedAt.After(asked) || p.opening[n.Name] {
+		if n.CreatedAt.After(asked) || p.opening[n.Name] != "" {
 			continue
 		}
 		n.SeenAt = asked
 		record, listed := byName[n.Name]
-		if !listed {
+		if listed {
+			p.status[n.Name] = record.StatusText
+			p.present(n, record, asked)
+		} else {
 			p.status[n.Name] = ""
 			p.absent(n)
-			continue
 		}
-		p.status[n.Name] = record.StatusText
-		p.present(n, record, asked)
+		told = told && p.told(n)
 	}
-	p.part.Cluster.SweptAt = asked
+	p.straysGone(list, asked)
+	if told {
+		p.part.Cluster.SweptAt = asked
+	}
 	p.swept = true
+}
+
+// told reports whether the node's row says what the facts say about its VM.
+func (p *pass) told(n *burst.Node) bool {
+	row, stored := p.rows[string(n.Name)]
+	if !stored {
+		return n.Supply == burst.Absent
+	}
+	return burst.ParseSupply(row.Supply) == n.Supply && row.NodeID == n.NodeID
 }
 
 // preferred reports whether, of two records under one name, a tells more about

@@ -32,6 +32,7 @@ const (
 	outcomeGone        = "gone"
 	outcomeSent        = "sent"
 	outcomeExpired     = "expired"
+	outcomeSuperseded  = "superseded"
 )
 
 const (
@@ -44,6 +45,11 @@ const (
 	actWithin = 5 * time.Minute
 	// maxTargets bounds the nodes of one intent: their names must fit a row.
 	maxTargets = 100
+	// maxDraft bounds the intents of one commit, in bytes: beside them, the
+	// snapshot has to fit the transaction.
+	maxDraft = 2 << 20
+	// maxDetail bounds what another system says about one target, in bytes.
+	maxDetail = 300
 )
 
 // requestID derives the idempotency key of an intent: the same intent gives
@@ -60,6 +66,7 @@ type drafts struct {
 	*pass
 	now     time.Time
 	intents []ledger.Intent
+	size    int // bytes
 	// left says that not all of the plan fitted.
 	left bool
 	err  error
@@ -81,8 +88,8 @@ func (p *pass) draft(now time.Time, plan burst.Plan) ([]ledger.Intent, bool, err
 
 // add completes an intent and its request, which make builds from the id.
 func (d *drafts) add(kind string, array burst.NodearrayName, targets []ledger.Target, why burst.Reason, body func(ledger.Intent) ([]byte, error)) {
-	if len(d.intents) == ledger.MaxIntents {
-		d.left = true
+	if len(d.intents) == ledger.MaxIntents || d.left {
+		d.left = true // and nothing later may overtake it
 		return
 	}
 	revision := d.part.Cluster.Revision + 1
@@ -99,6 +106,15 @@ func (d *drafts) add(kind string, array burst.NodearrayName, targets []ledger.Ta
 		return
 	}
 	i.Body = encoded
+	size := len(encoded) + len(i.Detail)
+	for _, t := range targets {
+		size += len(t.Node) + len(t.NodeID) + len(t.ResumeID) + 64 // the words around them
+	}
+	if d.size+size > maxDraft && len(d.intents) > 0 {
+		d.left = true
+		return
+	}
+	d.size += size
 	d.intents = append(d.intents, i)
 }
 

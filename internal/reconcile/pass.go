@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -34,16 +35,32 @@ type pass struct {
 	slurm map[burst.NodeName]slurmNode
 	// status is CycleCloud's own word for nodes that were just looked at.
 	status map[burst.NodeName]string
-	// opening are nodes with a create whose outcome is not known.
-	opening map[burst.NodeName]bool
+	// opening are nodes with a create or terminate whose outcome is not known,
+	// by the kind of that intent.
+	opening map[burst.NodeName]string
 	swept   bool
+	// basis is what the newest plan rests on.
+	basis burst.Facts
 
 	settled  []ledger.Intent // to be projected, then dropped
 	answered []ledger.Command
 	failures []ledger.Failure
-	timers   []string // nodearrays whose row has a timer to write
+	armed    []armedNow             // timers that the nodearrays' rows have to tell
+	strays   map[string]ledger.Node // rows of names that the policy does not name
 	// surprised says that an effect came out differently than planned.
 	surprised bool
+	// unsettled says that an intent stays open, committed that this pass moved
+	// the cluster, conflicted that somebody else wrote the same rows.
+	unsettled, committed, conflicted bool
+	// busFailed says that Service Bus just failed to take something.
+	busFailed bool
+}
+
+// armedNow is a timer that was scheduled and is in no row yet.
+type armedNow struct {
+	array   string
+	purpose burst.Purpose
+	timer   ledger.Timer
 }
 
 // run loads, rolls forward, decides, commits, acts and settles.
@@ -74,10 +91,13 @@ func (p *pass) run(ctx context.Context) (Result, error) {
 func (p *pass) acceptSnapshot() bool {
 	stored := burst.Position{Epoch: p.part.Cluster.Epoch, Sequence: p.part.Cluster.Sequence}
 	beat := burst.Position{Epoch: p.part.Heartbeat.Epoch, Sequence: p.part.Heartbeat.Sequence}
+	p.view.position = stored
 	if beat.After(stored) {
 		stored = beat
+		if p.part.Heartbeat.Digest == p.part.Snapshot.Digest { // it said the same
+			p.view.position = beat
+		}
 	}
-	p.view.position = stored
 	a := p.trigger.snapshot
 	if a == nil {
 		return true
@@ -117,10 +137,11 @@ func (p *pass) noteHeartbeat(ctx context.Context) error {
 }
 
 // loadProjections reads what is kept outside the commit partition: from this
-// process's memory where it holds the same revision, else by query.
+// process's memory where it holds the same revision, else by query. A sweep
+// reads the tables whatever is remembered, so that no mistake outlives it.
 func (p *pass) loadProjections(ctx context.Context) error {
 	c := p.remembered(p.name)
-	if c.revision != p.part.Cluster.Revision || c.revision == 0 || len(p.part.Intents) > 0 {
+	if c.revision != p.part.Cluster.Revision || c.revision == 0 || len(p.part.Intents) > 0 || p.trigger.sweep {
 		var err error
 		if c.nodes, err = p.Ledger.Nodes(ctx, p.name); err != nil {
 			return fmt.Errorf("load nodes: %w", err)
@@ -133,9 +154,10 @@ func (p *pass) loadProjections(ctx context.Context) error {
 	for _, n := range c.nodes {
 		p.rows[n.Name] = n
 	}
-	p.arrays = make(map[string]ledger.Nodearray, len(c.arrays))
-	for _, a := range c.arrays {
-		p.arrays[a.Name] = a
+	p.setArrays(c.arrays)
+	p.distrustSweep()
+	if err := p.steady(ctx); err != nil {
+		return err
 	}
 	var err error
 	if p.commands, err = p.Ledger.Commands(ctx, p.name, ledger.CommandSent); err != nil {
@@ -163,27 +185,77 @@ func (p *pass) storedView() error {
 	return nil
 }
 
-// void reports whether the timer that fired is not the armed one.
+// void reports whether the timer that fired was replaced. One that is newer
+// than the armed one was scheduled by a pass that has not come to write its
+// row, or never will: it is obeyed.
 func (p *pass) void() bool {
 	t := p.trigger.timer
 	if t == nil || t.Nodearray == "" {
 		return false
 	}
-	return armedTimer(p.arrays[t.Nodearray], burst.Purpose(t.Purpose)).Generation != t.Generation
+	return t.Generation < armedTimer(p.arrays[t.Nodearray], burst.Purpose(t.Purpose)).Generation
+}
+
+func (p *pass) setArrays(rows []ledger.Nodearray) {
+	p.arrays = make(map[string]ledger.Nodearray, len(rows))
+	for _, a := range rows {
+		p.arrays[a.Name] = a
+	}
+}
+
+// steady makes sure that rows and intents fit each other. A pass that settles
+// an intent writes the rows first and drops the intent then; had it done both
+// between our two reads, we would lay the intent over rows that have moved on.
+func (p *pass) steady(ctx context.Context) error {
+	if len(p.part.Intents) == 0 {
+		return nil
+	}
+	again, err := p.Ledger.Load(ctx, p.name)
+	if err != nil {
+		return fmt.Errorf("load again: %w", err)
+	}
+	same := func(a, b ledger.Intent) bool { return a.ID == b.ID && a.State == b.State }
+	if again.Cluster.Revision != p.part.Cluster.Revision || !slices.EqualFunc(again.Intents, p.part.Intents, same) {
+		return fmt.Errorf("load again: %w", ledger.ErrConflict)
+	}
+	p.part.Intents = again.Intents
+	return nil
+}
+
+// distrustSweep forgets when the last sweep was if rows are missing: somebody
+// deleted a table, or a crash left them behind. A name without a row counts as
+// absent since the sweep, and that must not come from a lost row.
+func (p *pass) distrustSweep() {
+	missing := 0
+	for _, a := range p.arrays {
+		missing += a.Counts.VMs
+	}
+	for _, n := range p.rows {
+		if n.ReasonCode == reasonNotInPolicy {
+			continue // no nodearray counts it
+		}
+		switch burst.ParseSupply(n.Supply) {
+		case burst.Creating, burst.Booting, burst.Ready, burst.Failed, burst.Leaving, burst.Off:
+			missing--
+		case burst.SupplyUnknown, burst.Absent:
+		}
+	}
+	if len(p.arrays) == 0 || missing > 0 {
+		p.part.Cluster.SweptAt = time.Time{}
+	}
 }
 
 func (p *pass) decide(ctx context.Context) (Result, error) {
 	p.status = map[burst.NodeName]string{}
-	p.opening = map[burst.NodeName]bool{}
+	p.opening = map[burst.NodeName]string{}
+	p.strays = map[string]ledger.Node{}
 	if err := p.buildFacts(); err != nil {
 		return Result{}, err
 	}
 	if err := p.rollForward(ctx); err != nil {
 		return Result{}, err
 	}
-	if p.reset {
-		p.forgetPositions()
-	}
+	p.forgetPositions()
 	p.answerCommands()
 	p.overlayCommands()
 	p.notePassage()
@@ -200,7 +272,7 @@ func (p *pass) decide(ctx context.Context) (Result, error) {
 		result.Revision = p.part.Cluster.Revision
 		result.Actions += len(plan.Creates) + len(plan.Terminates) + len(plan.Commands)
 		result.Holds = len(plan.Holds)
-		if !p.surprised {
+		if !p.surprised || p.conflicted {
 			break
 		}
 	}
@@ -211,11 +283,20 @@ func (p *pass) decide(ctx context.Context) (Result, error) {
 // differently than the plan assumed.
 const maxRounds = 3
 
-// forgetPositions makes positions of the lost epoch older than any to come.
+// forgetPositions makes positions of an epoch that was lost older than any to
+// come. They may come from rows and, until the last is settled, from intents.
 func (p *pass) forgetPositions() {
 	for i := range p.facts.Nodes {
 		n := &p.facts.Nodes[i]
-		n.Created.Position, n.DownAt = burst.Position{}, burst.Position{}
+		if n.Created.Epoch > p.view.position.Epoch {
+			n.Created.Position = burst.Position{}
+		}
+		if n.DownAt.Epoch > p.view.position.Epoch {
+			n.DownAt = burst.Position{}
+		}
+	}
+	if !p.reset {
+		return
 	}
 	p.failures = append(p.failures, ledger.Failure{
 		At: p.Now(), Source: "agent", What: "accept snapshot", Code: "epoch_reset",
@@ -230,6 +311,7 @@ func (p *pass) plan(ctx context.Context) (time.Time, burst.Plan) {
 	}
 	for range 3 {
 		now := p.Now()
+		p.basis = p.facts
 		plan := burst.Decide(now, p.config.Policy, p.facts)
 		switch {
 		case p.facts.CycleCloudFailed || (!plan.Look && !plan.Status):
@@ -241,6 +323,7 @@ func (p *pass) plan(ctx context.Context) (time.Time, burst.Plan) {
 		}
 	}
 	now := p.Now()
+	p.basis = p.facts
 	return now, burst.Decide(now, p.config.Policy, p.facts)
 }
 

@@ -14,14 +14,18 @@ import (
 // project writes what people and the next pass read, and then drops the
 // intents that it shows. A crash before the end leaves settled intents, which
 // the next pass projects again.
+//
+// Rows of nodes and nodearrays are written only by a pass that moved the
+// cluster: its commit proves that nobody else did between its reading and its
+// writing. A pass that commits nothing has found nothing to tell.
 func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) error {
-	reasons := reasonsByNode(plan)
-	conflicted, err := p.projectNodes(ctx, now, reasons)
-	if err != nil {
-		return err
-	}
-	if err := p.projectArrays(ctx, now, plan); err != nil {
-		return err
+	if p.committed {
+		if err := p.projectNodes(ctx, now, reasonsByNode(plan)); err != nil {
+			return err
+		}
+		if err := p.projectArrays(ctx, now, plan); err != nil {
+			return err
+		}
 	}
 	if err := p.projectCommands(ctx); err != nil {
 		return err
@@ -35,7 +39,7 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 		}
 		p.failures = nil
 	}
-	if conflicted {
+	if p.conflicted {
 		p.forget(p.name) // somebody projects at this moment; the intents stay for the next pass
 		return nil
 	}
@@ -49,8 +53,15 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 	return nil
 }
 
-// keep remembers the projections at this revision.
+// keep remembers the projections at this revision, if nobody can change them
+// without another one: whoever settles an intent that is open now will.
 func (p *pass) keep() {
+	if p.unsettled {
+		p.forget(p.name)
+	}
+	if p.unsettled || !p.committed {
+		return
+	}
 	c := cached{revision: p.part.Cluster.Revision, holds: p.remembered(p.name).holds}
 	for _, row := range p.rows {
 		c.nodes = append(c.nodes, row)
@@ -86,7 +97,7 @@ func reasonsByNode(plan burst.Plan) map[burst.NodeName]burst.Reason {
 	return reasons
 }
 
-func (p *pass) projectNodes(ctx context.Context, now time.Time, reasons map[burst.NodeName]burst.Reason) (conflicted bool, err error) {
+func (p *pass) projectNodes(ctx context.Context, now time.Time, reasons map[burst.NodeName]burst.Reason) error {
 	var changed []ledger.Node
 	for i := range p.facts.Nodes {
 		n := &p.facts.Nodes[i]
@@ -102,17 +113,23 @@ func (p *pass) projectNodes(ctx context.Context, now time.Time, reasons map[burs
 		row.UpdatedAt, row.Revision, row.SeenAt = now, p.part.Cluster.Revision, n.SeenAt
 		changed = append(changed, row)
 	}
+	for _, row := range p.strays {
+		row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
+		changed = append(changed, row)
+	}
+	p.strays = map[string]ledger.Node{}
 	if len(changed) == 0 {
-		return false, nil
+		return nil
 	}
 	written, lost, err := p.Ledger.PutNodes(ctx, p.name, changed)
 	if err != nil {
-		return false, fmt.Errorf("project nodes: %w", err)
+		return fmt.Errorf("project nodes: %w", err)
 	}
 	for _, row := range written {
 		p.rows[row.Name] = row
 	}
-	return len(lost) > 0, nil
+	p.conflicted = p.conflicted || len(lost) > 0
+	return nil
 }
 
 // sameNode compares rows but for the columns that say when they were written.
@@ -177,34 +194,48 @@ func (p *pass) arrayPolicy(name burst.NodearrayName) burst.Nodearray {
 	return p.config.Policy.Nodearrays[i] // facts are built from the policy: it is there
 }
 
+// projectArrays writes the rows of the nodearrays. Where somebody else wrote
+// one at this moment, the timers that were armed here are laid over theirs.
 func (p *pass) projectArrays(ctx context.Context, now time.Time, plan burst.Plan) error {
-	var changed []ledger.Nodearray
-	for _, array := range p.config.Policy.Nodearrays {
-		old := p.arrays[string(array.Name)]
-		row := p.arrayRow(old, array, plan)
-		same := old
-		same.UpdatedAt, same.Revision = row.UpdatedAt, row.Revision
-		if same == row && !slices.Contains(p.timers, row.Name) {
-			continue
+	for range 3 {
+		var changed []ledger.Nodearray
+		for _, array := range p.config.Policy.Nodearrays {
+			old := p.arrays[string(array.Name)]
+			row := p.arrayRow(old, array, plan)
+			same := old
+			same.UpdatedAt, same.Revision = row.UpdatedAt, row.Revision
+			if same == row {
+				continue
+			}
+			row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
+			changed = append(changed, row)
 		}
-		row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
-		changed = append(changed, row)
+		written, lost, err := p.putArrays(ctx, changed)
+		if err != nil {
+			return fmt.Errorf("project nodearrays: %w", err)
+		}
+		for _, row := range written {
+			p.arrays[row.Name] = row
+		}
+		if len(lost) == 0 {
+			p.armed = nil
+			return nil
+		}
+		rows, err := p.Ledger.Nodearrays(ctx, p.name)
+		if err != nil {
+			return fmt.Errorf("load nodearrays again: %w", err)
+		}
+		p.setArrays(rows)
 	}
-	p.timers = nil
-	if len(changed) == 0 {
-		return nil
-	}
-	written, lost, err := p.Ledger.PutNodearrays(ctx, p.name, changed)
-	if err != nil {
-		return fmt.Errorf("project nodearrays: %w", err)
-	}
-	for _, row := range written {
-		p.arrays[row.Name] = row
-	}
-	if len(lost) > 0 {
-		return fmt.Errorf("project nodearrays %s: %w", strings.Join(lost, ", "), ledger.ErrConflict)
-	}
+	p.conflicted = true
 	return nil
+}
+
+func (p *pass) putArrays(ctx context.Context, rows []ledger.Nodearray) (written []ledger.Nodearray, lost []string, err error) {
+	if len(rows) == 0 {
+		return nil, nil, nil
+	}
+	return p.Ledger.PutNodearrays(ctx, p.name, rows)
 }
 
 func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.Plan) ledger.Nodearray {
@@ -215,6 +246,11 @@ func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.
 	for _, a := range p.facts.Nodearrays {
 		if a.Name == array.Name {
 			row.ClosedUntil = a.ClosedUntil
+		}
+	}
+	for _, t := range p.armed {
+		if t.array == row.Name && t.timer.Generation > armedTimer(row, t.purpose).Generation {
+			setTimer(&row, t.purpose, t.timer)
 		}
 	}
 	asStored(&row.ClosedUntil, &row.BootDeadline.At, &row.IdleDeadline.At, &row.Retry.At, &row.Recheck.At)

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/slurmburst/slurmburst/internal/burst"
 	"github.com/slurmburst/slurmburst/internal/fault"
 	"github.com/slurmburst/slurmburst/internal/ledger"
+	"github.com/slurmburst/slurmburst/internal/logging"
 )
 
 // action is one line of a decision's record.
@@ -35,7 +37,7 @@ func (p *pass) record(ctx context.Context, now time.Time, plan burst.Plan) error
 	if !plan.Acts() && digest == memory.holds {
 		return nil
 	}
-	facts, err := compress(p.facts)
+	facts, err := compress(p.basis)
 	if err != nil {
 		return err
 	}
@@ -50,7 +52,14 @@ func (p *pass) record(ctx context.Context, now time.Time, plan burst.Plan) error
 	for _, i := range p.settled {
 		d.RequestIDs = append(d.RequestIDs, i.RequestID)
 	}
-	if err := p.Ledger.AppendDecision(ctx, p.name, d); err != nil {
+	err = p.Ledger.AppendDecision(ctx, p.name, d)
+	if errors.Is(err, ledger.ErrTooLarge) {
+		// A record must not stand in the way of what it records.
+		p.Logger.Warn("decision recorded without its facts", logging.Cluster, p.name, logging.Decision, d.ID, logging.Count, len(facts))
+		d.Facts = nil
+		err = p.Ledger.AppendDecision(ctx, p.name, d)
+	}
+	if err != nil {
 		return fmt.Errorf("record decision: %w", err)
 	}
 	memory.holds = digest
