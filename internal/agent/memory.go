@@ -56,15 +56,15 @@ func isBusy(state slurm.NodeState) bool {
 
 // phaseOf names the phase of a node. A node that is powering up stays in one
 // phase while jobs are added to it; an idle one while no job is seen on it.
-func phaseOf(state slurm.NodeState, resume string, withJob bool) string {
+func phaseOf(state slurm.NodeState, resume string, jobs int) string {
 	switch {
 	case state.Has(slurm.FlagPoweringUp) && state.Base != slurm.NodeDown:
 		return phasePoweringUp + resume
-	case state.Base == slurm.NodeIdle && !withJob && !isBusy(state) && !hasAny(state, powerFlags):
+	case state.Base == slurm.NodeIdle && jobs == 0 && !isBusy(state) && !hasAny(state, powerFlags):
 		return phaseIdle
 	}
 	words := []string{string(state.Base)}
-	if isBusy(state) || withJob {
+	if isBusy(state) || jobs > 0 {
 		words[0] = "BUSY"
 	}
 	for _, flag := range phaseFlags {

@@ -93,7 +93,7 @@ func (t *term) addNode(v *arrayView, n *slurm.Node, jobs []*slurm.Job, r reading
 	if n.State.Base == slurm.NodeIdle {
 		hint = r.lastBusy[n.Name]
 	}
-	since := t.memory.see(n.Name, phaseOf(n.State, resume, len(jobs) > 0), r.began, hint)
+	since := t.memory.see(n.Name, phaseOf(n.State, resume, len(jobs)), r.began, hint)
 	key := groupKey{state: string(n.State.Base), flags: flagText(n.State), reason: bounded(n.Reason, maxReasonBytes), since: since}
 	if isPlain(n.State) {
 		if n.Reason == "" {
