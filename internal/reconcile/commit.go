@@ -319,8 +319,10 @@ func (p *pass) arm(ctx context.Context, timers []burst.Timer) {
 			p.busFailed = true
 			return
 		}
-		p.armed = append(p.armed, armedNow{timer.Nodearray, t.Purpose,
-			ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence}})
+		p.armed = append(p.armed, armedNow{
+			timer.Nodearray, t.Purpose,
+			ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence},
+		})
 		p.armFact(t)
 	}
 }

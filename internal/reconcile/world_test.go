@@ -31,11 +31,12 @@ type site struct {
 	policy burst.Policy
 	rec    *reconcile.Reconciler
 
-	sequence int64
-	nodes    map[string]event.NodeGroup
-	resumes  []event.PoweringUpNode
-	results  []event.CommandResult
-	since    map[string]time.Time
+	processes int
+	sequence  int64
+	nodes     map[string]event.NodeGroup
+	resumes   []event.PoweringUpNode
+	results   []event.CommandResult
+	since     map[string]time.Time
 }
 
 func newSite(t *testing.T) *site {
@@ -59,11 +60,17 @@ func newSite(t *testing.T) *site {
 
 // restart is a new process: nothing is remembered but the ledger.
 func (s *site) restart() {
-	s.rec = reconcile.New(reconcile.Options{
-		Ledger: s.ledger, Outbox: s.outbox, Owner: fmt.Sprintf("test-%d", s.now.UnixNano()), Now: func() time.Time { return s.now },
+	s.rec = s.process(s.ledger, s.cloud, s.outbox)
+}
+
+// process is one more process of the app.
+func (s *site) process(l reconcile.Ledger, c reconcile.CycleCloud, o reconcile.Outbox) *reconcile.Reconciler {
+	s.processes++
+	return reconcile.New(reconcile.Options{
+		Ledger: l, Outbox: o, Owner: fmt.Sprintf("test-%d", s.processes), Now: func() time.Time { return s.now },
 		Logger: slog.New(slog.DiscardHandler),
 		Clusters: map[string]reconcile.Cluster{
-			clusterName: {Policy: s.policy, CycleCloud: s.cloud, CycleCloudCluster: "Burst"},
+			clusterName: {Policy: s.policy, CycleCloud: c, CycleCloudCluster: "Burst"},
 		},
 	})
 }
@@ -189,6 +196,8 @@ type fakeCloud struct {
 	down      error
 	// lose makes the next create succeed and its answer get lost.
 	lose bool
+	// onCreate and onTerminate hear of every VM that is made or given up.
+	onCreate, onTerminate func(name string)
 }
 
 func (f *fakeCloud) call(what string) error {
@@ -246,7 +255,11 @@ func (f *fakeCloud) CreateEncoded(_ context.Context, _ cyclecloud.ClusterName, b
 	var result cyclecloud.CreateResult
 	f.requests[request.RequestID] = nil
 	for _, set := range request.Sets {
-		if message, no := f.refuse[set.NameFormat]; no {
+		message, no := f.refuse[set.NameFormat]
+		if _, taken := f.nodes[set.NameFormat]; taken {
+			message, no = "the name is taken", true
+		}
+		if no {
 			result.Sets = append(result.Sets, cyclecloud.SetResult{Asked: 1, Message: message})
 			continue
 		}
@@ -254,6 +267,9 @@ func (f *fakeCloud) CreateEncoded(_ context.Context, _ cyclecloud.ClusterName, b
 		f.nodes[set.NameFormat] = cyclecloud.Node{
 			ID: cyclecloud.NodeID(fmt.Sprintf("id-%d", f.ids)), Name: cyclecloud.NodeName(set.NameFormat), NodeArray: "htc",
 			Status: cyclecloud.StatusPreparing, StatusText: "Preparing", TargetState: cyclecloud.StatusStarted,
+		}
+		if f.onCreate != nil {
+			f.onCreate(set.NameFormat)
 		}
 		f.requests[request.RequestID] = append(f.requests[request.RequestID], set.NameFormat)
 		result.Sets = append(result.Sets, cyclecloud.SetResult{Asked: 1, Added: 1})
@@ -281,6 +297,9 @@ func (f *fakeCloud) ActEncoded(_ context.Context, _ cyclecloud.ClusterName, acti
 		for name, n := range f.nodes {
 			if n.ID == id {
 				outcome = cyclecloud.OutcomeAccepted
+				if f.onTerminate != nil {
+					f.onTerminate(name)
+				}
 				n.Status, n.StatusText, n.TargetState = cyclecloud.StatusTerminating, "Terminating", cyclecloud.StatusTerminated
 				f.nodes[name] = n
 			}
