@@ -41,10 +41,24 @@ func (f Facts) After(now time.Time, p Plan) Facts {
 			change(name, func(n *Node) { n.Send(c.Kind, now, now.Add(CommandTTL)) })
 		}
 	}
+	for _, c := range p.Closings {
+		f.Nodearrays = withNodearray(f.Nodearrays, c.Nodearray)
+	}
+	for _, t := range p.Timers {
+		f.Nodearrays = withNodearray(f.Nodearrays, t.Nodearray)
+	}
 	for i := range f.Nodearrays {
 		f.Nodearrays[i] = f.Nodearrays[i].after(p)
 	}
 	return f
+}
+
+// withNodearray adds a nodearray of which nothing was known.
+func withNodearray(arrays []NodearrayFacts, name NodearrayName) []NodearrayFacts {
+	if slices.ContainsFunc(arrays, func(a NodearrayFacts) bool { return a.Name == name }) {
+		return arrays
+	}
+	return append(arrays, NodearrayFacts{Name: name})
 }
 
 // Create notes that CycleCloud is being asked for a VM under the name.

@@ -147,14 +147,19 @@ func (a *arrayDecision) reached(purpose Purpose, t time.Time) bool {
 	return false
 }
 
-// blocked reports whether an unanswered command about the node forbids
+// open reports whether a command about the node is unanswered, which forbids
 // another one.
+func (a *arrayDecision) open(n Node) bool {
+	return n.Command.Kind != "" && !a.reached(Retry, n.Command.ExpiresAt)
+}
+
+// blocked holds a node with an unanswered command.
 func (a *arrayDecision) blocked(n Node) bool {
-	if n.Command.Kind == "" || a.reached(Retry, n.Command.ExpiresAt) {
-		return false
+	open := a.open(n)
+	if open {
+		a.hold(n.Name, because(ReasonCommandOpen, "Slurm has not answered %s yet", n.Command.Kind))
 	}
-	a.hold(n.Name, because(ReasonCommandOpen, "Slurm has not answered %s yet", n.Command.Kind))
-	return true
+	return open
 }
 
 func (a *arrayDecision) hold(node NodeName, why Reason) {
@@ -196,7 +201,7 @@ func (a *arrayDecision) fail(n Node, why Reason) {
 // failOnce records a failure that lasts once for the time that the node spends
 // in its Slurm state.
 func (a *arrayDecision) failOnce(n Node, why Reason) {
-	if !n.FailedAt.After(n.Since) {
+	if !n.failedSince(n.Since) {
 		a.fail(n, why)
 	}
 }

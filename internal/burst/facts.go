@@ -258,6 +258,12 @@ func (n Node) oldGeneration() bool {
 	return n.DownAt.After(n.Created.Position)
 }
 
+// failedSince reports whether a failure about the node was recorded at or after
+// the given time.
+func (n Node) failedSince(t time.Time) bool {
+	return !n.FailedAt.IsZero() && !n.FailedAt.Before(t)
+}
+
 // vanished reports whether the VM that was made for this resume call
 // disappeared without our asking: a failed allocation, an eviction, or a
 // deletion by somebody else.

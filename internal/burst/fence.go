@@ -156,6 +156,8 @@ func (a *arrayDecision) fence() {
 			usable = append(usable, n)
 		case n.Slurm == PoweredDown && moves[n.Slurm][n.Supply] == moveWaitGone:
 			occupied = append(occupied, n)
+		case n.Slurm == Fenced && !n.Supply.present() && n.Command.Kind == UnfenceNodes && a.open(n):
+			room-- // on its way back
 		case n.Slurm == Fenced && n.Supply == Absent:
 			fenced = append(fenced, n)
 		}
@@ -194,35 +196,26 @@ func (a *arrayDecision) fenceUsable(usable []Node, room int, why Reason) int {
 	for _, n := range usable {
 		cooling := a.cooling(n)
 		switch {
-		case n.Command.Kind == FenceNodes && !a.reached(Retry, n.Command.ExpiresAt):
+		case n.Command.Kind == FenceNodes && a.open(n):
 			// On its way; it takes no room.
-		case cooling && !a.blocked(n):
+		case cooling && !a.open(n):
 			a.command(FenceNodes, n.Name, because(ReasonCooling, "a boot of the node was aborted less than %s ago", seconds(AbortCooldown)))
 		case !cooling && room > 0:
 			room--
-		case !cooling && !a.blocked(n):
+		case !cooling && !a.open(n):
 			a.command(FenceNodes, n.Name, why)
 		}
 	}
 	return room
 }
 
-// unfence gives nodes back while there is room, the first names first. Nodes
-// whose unfence is on its way take room before any other.
+// unfence gives nodes back while there is room, the first names first.
 func (a *arrayDecision) unfence(fenced []Node, room int) {
-	var rest []Node
 	for _, n := range fenced {
-		if n.Command.Kind == UnfenceNodes && !a.reached(Retry, n.Command.ExpiresAt) {
-			room--
-			continue
-		}
-		rest = append(rest, n)
-	}
-	for _, n := range rest {
 		if room <= 0 {
 			return
 		}
-		if a.cooling(n) || a.blocked(n) {
+		if a.cooling(n) || a.open(n) {
 			continue
 		}
 		room--

@@ -129,7 +129,7 @@ func (a *arrayDecision) replace(n Node) {
 // registered since the snapshot, and then a job runs on the VM.
 func (a *arrayDecision) overdue(n Node, give func(Node, Reason)) {
 	why := because(ReasonBootDeadline, "the node did not join within %s", seconds(a.policy.BootDeadline))
-	if !n.FailedAt.After(n.CreatedAt) {
+	if !n.failedSince(n.CreatedAt) {
 		a.fail(n, why)
 	}
 	give(n, why)
@@ -194,7 +194,7 @@ func (a *arrayDecision) abortable(n Node) bool {
 	if a.decision.facts.Paused {
 		return false
 	}
-	if n.Command.Kind != "" && !a.reached(Retry, n.Command.ExpiresAt) {
+	if a.open(n) {
 		return false
 	}
 	return n.AbortedAt.IsZero() || a.reached(Retry, n.AbortedAt.Add(AbortCooldown))
@@ -238,7 +238,7 @@ func (a *arrayDecision) waitGone(n Node) {
 	if began.IsZero() {
 		began = n.SeenAt
 	}
-	if n.Supply == Leaving && !n.TerminatedAt.IsZero() && !n.FailedAt.After(began) && a.reached(Retry, began.Add(removalLimit)) {
+	if n.Supply == Leaving && !n.TerminatedAt.IsZero() && !n.failedSince(began) && a.reached(Retry, began.Add(removalLimit)) {
 		a.fail(n, because(ReasonTerminating, "CycleCloud has been removing the node for %s and its VM may still bill", seconds(removalLimit)))
 	}
 	wait := min(max(n.SeenAt.Sub(began)/2, goneLookMin), goneLookMax)
