@@ -63,6 +63,27 @@ func mix() []submission {
 // Run runs the demo and prints the timeline and the summary line. The error
 // says what was not as promised; the summary is printed all the same.
 func Run(ctx context.Context, o Options) error {
+	return o.inWorld(ctx, func(d *run) error {
+		limit, cancel := context.WithTimeout(ctx, o.Deadline)
+		defer cancel()
+		fmt.Fprintf(o.Out, "\nSubmitting real jobs to the cloud partitions htc and hpc (at most 4 nodes each)\n")
+		d.line.start(d.world)
+		if err := d.submit(limit); err != nil {
+			return err
+		}
+		waitErr := d.waitZero(limit)
+		d.line.finish()
+		summary, mismatches := d.count(context.WithoutCancel(ctx))
+		if waitErr != nil {
+			mismatches = append(mismatches, waitErr)
+		}
+		return errors.Join(printLine(o.Out, summary), errors.Join(mismatches...))
+	})
+}
+
+// inWorld starts the demo's world, waits until it is ready, does what is
+// wanted and takes the world down.
+func (o Options) inWorld(ctx context.Context, do func(*run) error) error {
 	began := time.Now()
 	config := worldConfig(o)
 	config.Progress = func(step string) { fmt.Fprintf(o.Out, "  %6.1fs  %s\n", time.Since(began).Seconds(), step) }
@@ -81,31 +102,19 @@ func Run(ctx context.Context, o Options) error {
 		}
 	}()
 	d := &run{Options: o, world: w, line: line}
-	if err := d.waitReady(ctx); err != nil {
+	if err := d.waitReady(ctx, began); err != nil {
 		return err
 	}
-	limit, cancel := context.WithTimeout(ctx, o.Deadline)
-	defer cancel()
-	fmt.Fprintf(o.Out, "\nSubmitting real jobs to the cloud partitions htc and hpc (at most 4 nodes each)\n")
-	line.start(w)
-	if err := d.submit(limit); err != nil {
-		return err
-	}
-	waitErr := d.waitZero(limit)
-	line.finish()
-	summary, mismatches := d.count(context.WithoutCancel(ctx))
-	if waitErr != nil {
-		mismatches = append(mismatches, waitErr)
-	}
-	return errors.Join(d.print(summary), errors.Join(mismatches...))
+	return do(d)
 }
 
-func (d *run) print(s Summary) error {
-	text, err := json.Marshal(s)
+// printLine prints the last line: one JSON object.
+func printLine(out io.Writer, summary any) error {
+	text, err := json.Marshal(summary)
 	if err != nil {
 		return fmt.Errorf("print summary: %w", err)
 	}
-	fmt.Fprintf(d.Out, "\n%s\n", text)
+	fmt.Fprintf(out, "\n%s\n", text)
 	return nil
 }
 
@@ -121,10 +130,9 @@ type run struct {
 
 // waitReady waits until the first snapshot was taken in and the fence stands:
 // from then on Slurm cannot ask for more nodes than the policy allows.
-func (d *run) waitReady(ctx context.Context) error {
+func (d *run) waitReady(ctx context.Context, began time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	began := time.Now()
 	for {
 		fenced := 0
 		for _, a := range d.world.Nodearrays {
@@ -134,8 +142,7 @@ func (d *run) waitReady(ctx context.Context) error {
 			}
 		}
 		if fenced == 0 {
-			fmt.Fprintf(d.Out, "  %6.1fs  the fence stands: Slurm may allocate no more than the policy allows (%s after burst-agent)\n",
-				0.0, time.Since(began).Round(100*time.Millisecond))
+			fmt.Fprintf(d.Out, "  %6.1fs  the fence stands: Slurm may allocate no more than the policy allows\n", time.Since(began).Seconds())
 			return nil
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"github.com/slurmburst/slurmburst/local/child"
-	"github.com/slurmburst/slurmburst/local/functionshost"
 	"github.com/slurmburst/slurmburst/local/servicebusemu"
 )
 
@@ -56,58 +54,8 @@ func (w *World) writePolicy() error {
 func (w *World) settings() map[string]string {
 	return map[string]string{
 		"SERVICEBUS":   w.BusConnection(),
-		"BURST_TABLES": w.Azurite.ConnectionString(),
+		"BURST_TABLES": w.tablesConnection,
 		"BURST_POLICY": w.policyPath,
-	}
-}
-
-func (w *World) startHost(ctx context.Context) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	w.frontURL = "http://" + listener.Addr().String()
-	w.functionKey = "only-on-loopback"
-	settings := w.settings()
-	settings["FUNCTIONS_WORKER_RUNTIME"] = "custom"
-	settings["BURST_QUEUE_PRESSURE"] = "queue-pressure"
-	settings["BURST_SCALE_DOWN"] = "scale-down"
-	settings["BURST_RECLAIM_SCHEDULE"] = w.ReclaimSchedule
-	settings["BURST_CREDENTIAL_CYCLECLOUD"] = simUser + ":" + simPassword
-	w.Host, err = functionshost.New(functionshost.Config{
-		AppDir: w.appDir(), Settings: settings, Listener: listener, Keys: functionshost.Keys{Function: w.functionKey, Master: w.functionKey},
-		Flex: true, Instances: map[string]int{"queue_pressure": 2}, StateDir: filepath.Join(w.Dir, "state"),
-		HostRestartDelay: time.Second, DrainTimeout: 3 * time.Second, Logger: w.logger(), OnInvocation: w.OnInvocation,
-	})
-	if err != nil {
-		return errors.Join(err, listener.Close())
-	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := w.Host.Run(running); err != nil && running.Err() == nil {
-			w.logger().Error("functions host ended", "error", err)
-		}
-	}()
-	w.onStop(func(ctx context.Context) error {
-		stop()
-		select {
-		case <-done:
-			return nil
-		case <-ctx.Done():
-			return fmt.Errorf("stop functions host: %w", ctx.Err())
-		}
-	})
-	select {
-	case <-w.Host.Ready():
-		return nil
-	case <-done:
-		return fmt.Errorf("the functions host ended before it was ready; see %s", w.log.Name())
-	case <-time.After(60 * time.Second):
-		return fmt.Errorf("the functions host was not ready in 60 s; see %s", w.log.Name())
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 
@@ -201,13 +149,10 @@ func (w *World) AgentRunning() bool {
 func (w *World) Environment() []string {
 	env := []string{
 		"PATH=" + w.Lab.BinDir() + ":" + filepath.Join(w.Root, "build", "bin") + ":$PATH", "SLURM_CONF=" + w.Lab.Conf(),
-		"BURST_TABLES='" + w.Azurite.ConnectionString() + "'", "BURST_POLICY=" + w.policyPath,
+		"BURST_TABLES='" + w.tablesConnection + "'", "BURST_POLICY=" + w.policyPath,
 	}
 	return env
 }
-
-// StateURL is the base of the HTTP state API, and Key its function key.
-func (w *World) StateURL() string { return w.frontURL + "/api/state/v1" }
 
 // Key opens the HTTP functions.
 func (w *World) Key() string { return w.functionKey }

@@ -112,7 +112,8 @@ type World struct {
 	Azurite *azurite.Server
 
 	busAddress, simURL, frontURL string
-	busGate                      *gate
+	busGate, tablesGate, simGate *gate
+	tablesConnection             string
 	functionKey                  string
 	policyPath                   string
 	journal                      *os.File
@@ -123,6 +124,7 @@ type World struct {
 	closers        []func(context.Context) error
 	running        sync.WaitGroup
 	hasAgentCloser bool
+	stopHost       func(context.Context) error
 }
 
 // Start brings the world up. On error, what was started is stopped.
@@ -254,7 +256,7 @@ func (w *World) startAzurite(ctx context.Context) error {
 		return err
 	}
 	w.onStop(w.Azurite.Stop)
-	return nil
+	return w.proxyTables()
 }
 
 func (w *World) startSlurm(ctx context.Context) error {
@@ -329,6 +331,7 @@ func (w *World) startCycleCloud(context.Context) error {
 		return err
 	}
 	w.simURL = "https://" + listener.Addr().String()
-	w.serve(func() error { return w.Sim.ServeTLS(listener) })
+	w.simGate = newGate(listener)
+	w.serve(func() error { return w.Sim.ServeTLS(w.simGate) })
 	return w.writePolicy()
 }

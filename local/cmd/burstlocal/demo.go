@@ -22,7 +22,7 @@ import (
 
 // newDemoCommand builds "burstlocal demo".
 func newDemoCommand() *cobra.Command {
-	var keep bool
+	var keep, chaos bool
 	o := demo.Options{}
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -40,7 +40,15 @@ the counts, each taken from two independent records.`,
 				return err
 			}
 			o.Out = cmd.OutOrStdout()
-			err = demo.Run(cmd.Context(), o)
+			if chaos {
+				o.Deadline = max(o.Deadline, chaosDeadline)
+				if o.Seed == 0 {
+					o.Seed = time.Now().UnixNano()
+				}
+				err = demo.RunChaos(cmd.Context(), o)
+			} else {
+				err = demo.Run(cmd.Context(), o)
+			}
 			if err != nil || keep {
 				fmt.Fprintf(cmd.ErrOrStderr(), "logs are in %s\n", o.Dir)
 				return err
@@ -50,9 +58,14 @@ the counts, each taken from two independent records.`,
 	}
 	cmd.Flags().DurationVar(&o.Deadline, "deadline", 170*time.Second, "fail when jobs and nodes are not done after this `time`")
 	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "seed of the simulator's random `choices`; 0 draws one")
+	cmd.Flags().BoolVar(&chaos, "chaos", false, "kill, pause and cut off parts of the world all the while, as the seed says")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the logs of a good run")
 	return cmd
 }
+
+// chaosDeadline bounds a run in which things go wrong: what a dead process had
+// claimed is taken over only when its claim is over.
+const chaosDeadline = 8 * time.Minute
 
 // newUpCommand builds "burstlocal up": the demo's world, left up.
 func newUpCommand() *cobra.Command {

@@ -1,0 +1,115 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/slurmburst/slurmburst/local/functionshost"
+)
+
+// appSettings are the settings of the Functions app.
+func (w *World) appSettings() map[string]string {
+	settings := w.settings()
+	settings["FUNCTIONS_WORKER_RUNTIME"] = "custom"
+	settings["BURST_QUEUE_PRESSURE"] = "queue-pressure"
+	settings["BURST_SCALE_DOWN"] = "scale-down"
+	settings["BURST_RECLAIM_SCHEDULE"] = w.ReclaimSchedule
+	settings["BURST_CREDENTIAL_CYCLECLOUD"] = simUser + ":" + simPassword
+	return settings
+}
+
+// startHost starts the Functions host and ends it with the world.
+func (w *World) startHost(ctx context.Context) error {
+	if err := w.runHost(ctx); err != nil {
+		return err
+	}
+	w.onStop(func(ctx context.Context) error { return w.takeHost()(ctx) })
+	return nil
+}
+
+// runHost starts one Functions host and waits until its handlers are ready.
+func (w *World) runHost(ctx context.Context) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	w.functionKey = "only-on-loopback"
+	host, err := functionshost.New(functionshost.Config{
+		AppDir: w.appDir(), Settings: w.appSettings(), Listener: listener,
+		Keys: functionshost.Keys{Function: w.functionKey, Master: w.functionKey},
+		Flex: true, Instances: map[string]int{"queue_pressure": 2}, StateDir: filepath.Join(w.Dir, "state"),
+		HostRestartDelay: time.Second, DrainTimeout: 3 * time.Second, Logger: w.logger(), OnInvocation: w.OnInvocation,
+	})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := host.Run(running); err != nil && running.Err() == nil {
+			w.logger().Error("functions host ended", "error", err)
+		}
+	}()
+	w.mu.Lock()
+	w.Host, w.frontURL = host, "http://"+listener.Addr().String()
+	w.stopHost = func(ctx context.Context) error {
+		stop()
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("stop functions host: %w", ctx.Err())
+		}
+	}
+	w.mu.Unlock()
+	select {
+	case <-host.Ready():
+		return nil
+	case <-done:
+		return fmt.Errorf("the functions host ended before it was ready; see %s", w.log.Name())
+	case <-time.After(60 * time.Second):
+		return fmt.Errorf("the functions host was not ready in 60 s; see %s", w.log.Name())
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// takeHost gives what stops the present host, which then counts as stopped.
+func (w *World) takeHost() func(context.Context) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	stop := w.stopHost
+	w.stopHost = nil
+	if stop == nil {
+		return func(context.Context) error { return nil }
+	}
+	return stop
+}
+
+// RestartHost ends the Functions host with all its handlers, and starts another
+// on a new port.
+func (w *World) RestartHost(ctx context.Context) error {
+	if err := w.takeHost()(ctx); err != nil {
+		return err
+	}
+	return w.runHost(ctx)
+}
+
+// StateURL is the base of the HTTP state API, and Key its function key.
+func (w *World) StateURL() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.frontURL + "/api/state/v1"
+}
+
+// CurrentHost is the Functions host that runs now.
+func (w *World) CurrentHost() *functionshost.Host {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Host
+}
