@@ -11,6 +11,9 @@ const (
 	// AbortCooldown is how long a node name rests after an aborted boot, so
 	// that no name is aborted twice within it.
 	AbortCooldown = 5 * time.Minute
+	// abortRest counts from the sending of an abort, which may be carried out
+	// as late as its command expires.
+	abortRest = AbortCooldown + CommandTTL
 	// closeAfterRefusal is how long a nodearray rests after CycleCloud refused
 	// or lost a node; CycleCloud's own ThrottleCapacityTime is as long.
 	closeAfterRefusal = 5 * time.Minute
@@ -19,10 +22,10 @@ const (
 	closeAfterShortage = time.Minute
 	// bootLook is how often CycleCloud is asked about a node that boots.
 	bootLook = time.Minute
-	// goneLookMin and goneLookMax bound how often it is asked about a node
+	// goneLookFirst and goneLookLast bound how often it is asked about a node
 	// that goes.
-	goneLookMin = 2 * time.Second
-	goneLookMax = 30 * time.Second
+	goneLookFirst = 2 * time.Second
+	goneLookLast  = 30 * time.Second
 	// listLag is how long a node that CycleCloud accepted may be missing from
 	// its list before it counts as vanished.
 	listLag = 15 * time.Second
@@ -247,8 +250,10 @@ func (a *arrayDecision) emit() {
 		if kind == BeginNow && len(a.begin) > 0 {
 			slices.Sort(a.begin)
 			jobs := slices.Compact(a.begin)
-			plan.Commands = append(plan.Commands, Command{Kind: BeginNow, Nodearray: a.policy.Name, Jobs: jobs,
-				Reason: because(ReasonRequeued, "the abort of a boot requeued %s with a begin time two minutes away", count(len(jobs), "job"))})
+			plan.Commands = append(plan.Commands, Command{
+				Kind: BeginNow, Nodearray: a.policy.Name, Jobs: jobs,
+				Reason: because(ReasonRequeued, "the abort of a boot requeued %s with a begin time two minutes away", count(len(jobs), "job")),
+			})
 		}
 		a.emitCommands(kind)
 	}

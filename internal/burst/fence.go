@@ -191,22 +191,29 @@ func (n Node) takesRoom() bool {
 }
 
 // fenceUsable fences the usable nodes beyond room, the last names first, and
-// gives back the room that is left.
+// gives back the room that is left. A node whose fence is on its way keeps no
+// other from staying usable, but no name is given back in its place: Slurm may
+// still allocate it.
 func (a *arrayDecision) fenceUsable(usable []Node, room int, why Reason) int {
+	going := 0
 	for _, n := range usable {
 		cooling := a.cooling(n)
 		switch {
 		case n.Command.Kind == FenceNodes && a.open(n):
-			// On its way; it takes no room.
+			going++
 		case cooling && !a.open(n):
-			a.command(FenceNodes, n.Name, because(ReasonCooling, "a boot of the node was aborted less than %s ago", seconds(AbortCooldown)))
+			going++
+			a.command(FenceNodes, n.Name, because(ReasonCooling, "the name rests for %s after an aborted boot", seconds(AbortCooldown)))
 		case !cooling && room > 0:
 			room--
-		case !cooling && !a.open(n):
+		case a.open(n):
+			going++
+		default:
+			going++
 			a.command(FenceNodes, n.Name, why)
 		}
 	}
-	return room
+	return room - going
 }
 
 // unfence gives nodes back while there is room, the first names first.
@@ -225,5 +232,5 @@ func (a *arrayDecision) unfence(fenced []Node, room int) {
 
 // cooling reports whether the name rests after an aborted boot.
 func (a *arrayDecision) cooling(n Node) bool {
-	return !n.AbortedAt.IsZero() && !a.reached(Retry, n.AbortedAt.Add(AbortCooldown))
+	return !n.AbortedAt.IsZero() && !a.reached(Retry, n.AbortedAt.Add(abortRest))
 }

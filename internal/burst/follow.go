@@ -197,7 +197,7 @@ func (a *arrayDecision) abortable(n Node) bool {
 	if a.open(n) {
 		return false
 	}
-	return n.AbortedAt.IsZero() || a.reached(Retry, n.AbortedAt.Add(AbortCooldown))
+	return n.AbortedAt.IsZero() || a.reached(Retry, n.AbortedAt.Add(abortRest))
 }
 
 func (a *arrayDecision) abort(n Node, why Reason) {
@@ -241,7 +241,7 @@ func (a *arrayDecision) waitGone(n Node) {
 	if n.Supply == Leaving && !n.TerminatedAt.IsZero() && !n.failedSince(began) && a.reached(Retry, began.Add(removalLimit)) {
 		a.fail(n, because(ReasonTerminating, "CycleCloud has been removing the node for %s and its VM may still bill", seconds(removalLimit)))
 	}
-	wait := min(max(n.SeenAt.Sub(began)/2, goneLookMin), goneLookMax)
+	wait := min(max(n.SeenAt.Sub(began)/2, goneLookFirst), goneLookLast)
 	if a.reached(Retry, latest(began, n.SeenAt).Add(wait)) {
 		a.look(n)
 		return

@@ -22,6 +22,14 @@ func breach(now time.Time, p Policy, f Facts, plan Plan) error {
 	return nil
 }
 
+var explained = func() map[Code]bool {
+	codes := map[Code]bool{}
+	for _, e := range Explanations() {
+		codes[e.Code] = true
+	}
+	return codes
+}()
+
 type judge struct {
 	now    time.Time
 	policy Policy
@@ -48,8 +56,7 @@ func (j judge) stale() error {
 func (j judge) reasons() error {
 	var err error
 	reasonsOf(j.plan, func(r Reason) {
-		known := slices.ContainsFunc(Explanations(), func(e Explanation) bool { return e.Code == r.Code })
-		if !known || r.Text == "" {
+		if !explained[r.Code] || r.Text == "" {
 			err = fmt.Errorf("reason %q with text %q", r.Code, r.Text)
 		}
 	})
@@ -158,7 +165,7 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 		if n.Supply != Absent && n.Supply != Failed && n.Supply != Off && !overdue {
 			return fmt.Errorf("aborts the boot of %s, whose VM is on its way", n.Name)
 		}
-		if !n.AbortedAt.IsZero() && j.now.Before(n.AbortedAt.Add(5*time.Minute)) {
+		if !n.AbortedAt.IsZero() && j.now.Before(n.AbortedAt.Add(5*time.Minute+90*time.Second)) {
 			return fmt.Errorf("aborts %s twice within five minutes", n.Name)
 		}
 		for _, job := range n.Jobs {
@@ -198,7 +205,7 @@ func (j judge) fence() error {
 				sent[name] = c.Kind
 			}
 		}
-		taken, offered, unfenced := 0, 0, 0 // a node that is being given back counts as taken
+		taken, offered, going, unfenced := 0, 0, 0, 0 // a node that is being given back counts as taken
 		for _, name := range array.Nodes {
 			n := j.nodes[name]
 			kind := sent[name]
@@ -210,7 +217,9 @@ func (j judge) fence() error {
 				offered++
 			case n.Slurm == Fenced && kind == UnfenceNodes:
 				taken++
-			case n.Slurm == PoweredDown && n.Supply == Absent, n.Slurm == Drained && n.Supply == Absent,
+			case n.Slurm == PoweredDown && n.Supply == Absent:
+				going++ // its fence is not confirmed: Slurm may still allocate it
+			case n.Slurm == Drained && n.Supply == Absent,
 				n.Slurm == Fenced && n.Supply == Absent, n.Slurm == Undefined && n.Supply == Absent,
 				n.Slurm == DownPoweredDown && n.Supply == Absent, n.Supply == SupplyUnknown && n.Slurm != PoweringUp && n.Slurm != Busy:
 			default:
@@ -222,6 +231,9 @@ func (j judge) fence() error {
 		}
 		if offered > 0 && taken+offered > array.MaxNodes {
 			return fmt.Errorf("%d nodes of %s are taken and %d offered to Slurm, the limit is %d", taken, array.Name, offered, array.MaxNodes)
+		}
+		if unfenced > 0 && taken+offered+going > array.MaxNodes {
+			return fmt.Errorf("unfences %d nodes of %s before %d fences are confirmed", unfenced, array.Name, going)
 		}
 		if unfenced > 0 && j.facts.Paused {
 			return fmt.Errorf("unfences %d nodes of %s while paused", unfenced, array.Name)
