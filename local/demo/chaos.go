@@ -73,7 +73,7 @@ func misbehave(_ context.Context, w *world.World, random *rand.Rand) (func(conte
 // RunChaos is Run with things going wrong all the while, drawn from the seed.
 // It is good when all jobs have completed and nothing is left.
 func RunChaos(ctx context.Context, o Options) error {
-	return o.inWorld(ctx, func(d *run) error {
+	return o.inWorld(ctx, func(d *run) (any, error) {
 		random := rand.New(rand.NewPCG(uint64(o.Seed), 1))
 		fmt.Fprintf(o.Out, "\nSubmitting jobs while things go wrong (seed %d, at least %d faults)\n", o.Seed, minFaults)
 		limit, cancel := context.WithTimeout(ctx, o.Deadline)
@@ -85,7 +85,8 @@ func RunChaos(ctx context.Context, o Options) error {
 			err = d.waitZero(limit)
 		}
 		d.line.finish()
-		return errors.Join(err, d.judgeChaos(context.WithoutCancel(ctx), made))
+		summary, judgement := d.judgeChaos(context.WithoutCancel(ctx), made)
+		return summary, errors.Join(err, judgement)
 	})
 }
 
@@ -153,7 +154,7 @@ type chaosSummary struct {
 	Seconds         int   `json:"seconds"`
 }
 
-func (d *run) judgeChaos(ctx context.Context, made int) error {
+func (d *run) judgeChaos(ctx context.Context, made int) (chaosSummary, error) {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	var c counting
@@ -175,5 +176,5 @@ func (d *run) judgeChaos(ctx context.Context, made int) error {
 	c.same("nodes", s.NodesCreated, "created in the journal", s.NodesTerminated+s.NodesVanished, "terminated and vanished")
 	c.same("nodes_left", s.NodesLeft, "CycleCloud", 0, "the promise")
 	c.same("intents_open", s.IntentsOpen, "burstclusters", 0, "the promise")
-	return errors.Join(printLine(d.Out, s), errors.Join(c.mismatches...))
+	return s, errors.Join(c.mismatches...)
 }

@@ -26,6 +26,8 @@ type Options struct {
 	// Deadline bounds the time from the first submission to zero nodes.
 	Deadline time.Duration
 	Seed     int64
+	// NoSessions lets several functions decide for the cluster at once.
+	NoSessions bool
 }
 
 // worldConfig is the demo's site: an on-prem cluster with two cloud
@@ -33,7 +35,7 @@ type Options struct {
 // scale down.
 func worldConfig(o Options) world.Config {
 	return world.Config{
-		Root: o.Root, Dir: o.Dir, LocalNodes: 1, Seed: o.Seed,
+		Root: o.Root, Dir: o.Dir, LocalNodes: 1, Seed: o.Seed, NoSessions: o.NoSessions,
 		Nodearrays: []world.Nodearray{
 			{Name: "htc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
 			{Name: "hpc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
@@ -63,13 +65,13 @@ func mix() []submission {
 // Run runs the demo and prints the timeline and the summary line. The error
 // says what was not as promised; the summary is printed all the same.
 func Run(ctx context.Context, o Options) error {
-	return o.inWorld(ctx, func(d *run) error {
+	return o.inWorld(ctx, func(d *run) (any, error) {
 		limit, cancel := context.WithTimeout(ctx, o.Deadline)
 		defer cancel()
 		fmt.Fprintf(o.Out, "\nSubmitting real jobs to the cloud partitions htc and hpc (at most 4 nodes each)\n")
 		d.line.start(d.world)
 		if err := d.submit(limit); err != nil {
-			return err
+			return nil, err
 		}
 		waitErr := d.waitZero(limit)
 		d.line.finish()
@@ -77,13 +79,13 @@ func Run(ctx context.Context, o Options) error {
 		if waitErr != nil {
 			mismatches = append(mismatches, waitErr)
 		}
-		return errors.Join(printLine(o.Out, summary), errors.Join(mismatches...))
+		return summary, errors.Join(mismatches...)
 	})
 }
 
 // inWorld starts the demo's world, waits until it is ready, does what is
-// wanted and takes the world down.
-func (o Options) inWorld(ctx context.Context, do func(*run) error) error {
+// wanted, takes the world down, and prints what came of it as the last line.
+func (o Options) inWorld(ctx context.Context, do func(*run) (summary any, err error)) error {
 	began := time.Now()
 	config := worldConfig(o)
 	config.Progress = func(step string) { fmt.Fprintf(o.Out, "  %6.1fs  %s\n", time.Since(began).Seconds(), step) }
@@ -94,28 +96,23 @@ func (o Options) inWorld(ctx context.Context, do func(*run) error) error {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if err := w.Stop(stop); err != nil {
-			fmt.Fprintf(o.Out, "clean-up: %v\n", err)
-		}
-	}()
 	d := &run{Options: o, world: w, line: line}
-	if err := d.waitReady(ctx, began); err != nil {
+	var summary any
+	if err = d.waitReady(ctx, began); err == nil {
+		summary, err = do(d)
+	}
+	line.hush()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if stopErr := w.Stop(stop); stopErr != nil {
+		err = errors.Join(err, fmt.Errorf("clean up: %w", stopErr))
+	}
+	if summary == nil {
 		return err
 	}
-	return do(d)
-}
-
-// printLine prints the last line: one JSON object.
-func printLine(out io.Writer, summary any) error {
-	text, err := json.Marshal(summary)
-	if err != nil {
-		return fmt.Errorf("print summary: %w", err)
-	}
-	fmt.Fprintf(out, "\n%s\n", text)
-	return nil
+	text, encodeErr := json.Marshal(summary)
+	fmt.Fprintf(o.Out, "\n%s\n", text)
+	return errors.Join(err, encodeErr)
 }
 
 // run is one demo under way.

@@ -31,6 +31,7 @@ type timeline struct {
 	journal, resumes, suspends, starts int
 	states                             map[string]string
 	asked                              time.Time
+	hushed                             bool
 	decided                            map[string]bool
 }
 
@@ -80,6 +81,9 @@ func (t *timeline) invocations() []functionshost.Invocation {
 func (t *timeline) say(who, what, detail string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.hushed {
+		return
+	}
 	if t.began.IsZero() {
 		t.began = time.Now()
 	}
@@ -109,6 +113,13 @@ func (t *timeline) start(w *world.World) {
 func (t *timeline) finish() {
 	t.stop()
 	<-t.done
+}
+
+// hush ends the printing: what comes now belongs to the clean-up.
+func (t *timeline) hush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hushed = true
 }
 
 func (t *timeline) watch(ctx context.Context, w *world.World) {

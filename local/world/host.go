@@ -1,10 +1,12 @@
 package world
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -37,11 +39,15 @@ func (w *World) runHost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	app, instances, err := w.hosted()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	w.functionKey = "only-on-loopback"
 	host, err := functionshost.New(functionshost.Config{
-		AppDir: w.appDir(), Settings: w.appSettings(), Listener: listener,
+		AppDir: app, Settings: w.appSettings(), Listener: listener,
 		Keys: functionshost.Keys{Function: w.functionKey, Master: w.functionKey},
-		Flex: true, Instances: map[string]int{"queue_pressure": 2}, StateDir: filepath.Join(w.Dir, "state"),
+		Flex: true, Instances: instances, StateDir: filepath.Join(w.Dir, "state"),
 		HostRestartDelay: time.Second, DrainTimeout: 3 * time.Second, Logger: w.logger(), OnInvocation: w.OnInvocation,
 	})
 	if err != nil {
@@ -77,6 +83,37 @@ func (w *World) runHost(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// hosted gives the app folder and how many hosts each function gets. Without
+// sessions it is a copy of the packaged app whose bindings ask for none, with
+// two hosts for each of the functions that decide.
+func (w *World) hosted() (app string, instances map[string]int, err error) {
+	if !w.NoSessions {
+		return w.appDir(), map[string]int{"queue_pressure": 2}, nil
+	}
+	app = filepath.Join(w.Dir, "app")
+	if err := os.RemoveAll(app); err != nil {
+		return "", nil, err
+	}
+	if err := os.CopyFS(app, os.DirFS(w.appDir())); err != nil {
+		return "", nil, err
+	}
+	if err := os.Chmod(filepath.Join(app, "handler"), 0o755); err != nil {
+		return "", nil, err
+	}
+	for _, function := range []string{"queue_pressure", "scale_down"} {
+		file := filepath.Join(app, function, "function.json")
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", nil, err
+		}
+		text = bytes.ReplaceAll(text, []byte(`"isSessionsEnabled": true`), []byte(`"isSessionsEnabled": false`))
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			return "", nil, err
+		}
+	}
+	return app, map[string]int{"queue_pressure": 2, "scale_down": 2}, nil
 }
 
 // takeHost gives what stops the present host, which then counts as stopped.

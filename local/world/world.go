@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,9 @@ type Config struct {
 	// SimQuirks pins what the simulator otherwise draws by Seed.
 	SimQuirks cyclecloudsim.Quirks
 	Seed      int64
+	// NoSessions takes the sessions off queue-pressure and scale-down, so that
+	// several functions decide for one cluster at once.
+	NoSessions bool
 	// ReclaimSchedule is NCRONTAB. Default: every 30 s.
 	ReclaimSchedule string
 	// Progress hears what Start has done; OnInvocation each call of a function.
@@ -222,6 +226,11 @@ func (w *World) startBus(context.Context) error {
 	queues, err := servicebusemu.LoadQueues(filepath.Join(w.Root, "infra", "queues.json"), w.Cluster)
 	if err != nil {
 		return err
+	}
+	if w.NoSessions {
+		for i := range queues {
+			queues[i].RequiresSession = queues[i].RequiresSession && strings.HasPrefix(queues[i].Name, "slurm-commands-")
+		}
 	}
 	if w.Bus, err = servicebusemu.New(servicebusemu.Config{Queues: queues}); err != nil {
 		return err
