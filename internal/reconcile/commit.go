@@ -198,7 +198,7 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	if err != nil {
 		return err
 	}
-	p.takeOver(next, plan, intents)
+	p.takeOver(now, plan)
 	for _, i := range committed.Intents {
 		if p.blocked(ctx, i, now) {
 			p.leave(ctx, i)
@@ -260,23 +260,11 @@ func (p *pass) commit(ctx context.Context, due time.Time, intents []ledger.Inten
 	return committed, nil
 }
 
-// takeOver makes the committed plan the facts. Effects that intents carry are
-// laid over them one by one as they are settled, so those nodes begin as they
-// were.
-func (p *pass) takeOver(next burst.Facts, plan burst.Plan, intents []ledger.Intent) {
-	before := p.facts
-	p.facts = next
-	for _, i := range intents {
-		if i.Kind == kindCommand {
-			continue
-		}
-		for _, t := range i.Targets {
-			at := p.index[burst.NodeName(t.Node)]
-			failed := p.facts.Nodes[at].FailedAt
-			p.facts.Nodes[at] = before.Nodes[at]
-			p.facts.Nodes[at].FailedAt = failed
-		}
-	}
+// takeOver makes what the plan says the facts. Its effects are laid over them
+// one by one as their intents are settled or left open; those for which no
+// intent was left are not there yet.
+func (p *pass) takeOver(now time.Time, plan burst.Plan) {
+	p.facts = p.facts.After(now, burst.Plan{Failures: plan.Failures, Closings: plan.Closings})
 	for _, x := range plan.Failures {
 		p.failures = append(p.failures, ledger.Failure{
 			At: p.Now(), Node: string(x.Node), Nodearray: string(x.Nodearray), Source: "slurm", What: "follow",

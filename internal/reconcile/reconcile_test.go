@@ -121,10 +121,11 @@ func TestALostAnswerDoesNotCreateTwice(t *testing.T) {
 func TestAnotherProcessFinishesWhatWasCommitted(t *testing.T) {
 	s := quiet(t)
 	s.resume("htc-1", "r1", batch)
-	s.cloud.down = fault.New(fault.Transient, "create", errors.New("503"))
+	s.cloud.failing = map[string]error{"create": fault.New(fault.Transient, "create", errors.New("503"))}
 	s.report()
 	s.want("nodes", len(s.cloud.nodes), 0)
-	s.cloud.down = nil
+	s.want("open intents", len(s.intents()), 1)
+	s.cloud.failing = nil
 	s.restart()
 	s.after(30 * time.Second)
 	s.report()

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -123,10 +124,15 @@ func reasonsOf(plan burst.Plan) string {
 	return string(text)
 }
 
+// zippers are used again, because a new one costs a megabyte.
+var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 // compress gives the gzipped JSON of facts, enough to decide again.
 func compress(f burst.Facts) ([]byte, error) {
 	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
+	z.Reset(&b)
 	if err := json.NewEncoder(z).Encode(f); err != nil {
 		return nil, fault.New(fault.Bug, "encode facts", err)
 	}

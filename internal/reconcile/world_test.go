@@ -32,6 +32,7 @@ type site struct {
 	rec    *reconcile.Reconciler
 
 	processes int
+	epoch     int64
 	sequence  int64
 	nodes     map[string]event.NodeGroup
 	resumes   []event.PoweringUpNode
@@ -42,7 +43,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{
-		t: t, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), ledger: ledger.NewMemory(),
+		t: t, epoch: 1, now: time.Now().UTC().Truncate(time.Second).Add(-6 * time.Hour), ledger: ledger.NewMemory(),
 		nodes: map[string]event.NodeGroup{}, since: map[string]time.Time{},
 		policy: burst.Policy{
 			Version: "v1", Cluster: clusterName, MaxActAge: 90 * time.Second,
@@ -52,7 +53,7 @@ func newSite(t *testing.T) *site {
 			}},
 		},
 	}
-	s.cloud = &fakeCloud{site: s, nodes: map[string]cyclecloud.Node{}, requests: map[string][]string{}, available: 100}
+	s.cloud = &fakeCloud{site: s, nodes: map[string]cyclecloud.Node{}, requests: map[string][]string{}, available: 100, most: 100}
 	s.outbox = &fakeOutbox{}
 	s.restart()
 	return s
@@ -104,7 +105,7 @@ func (s *site) pressure() event.QueuePressure {
 		c.Groups = append(c.Groups, s.nodes[node])
 	}
 	return event.QueuePressure{
-		Cluster: clusterName, Epoch: 1, Sequence: s.sequence, TakenAt: s.now, Cause: event.CausePoll,
+		Cluster: clusterName, Epoch: s.epoch, Sequence: s.sequence, TakenAt: s.now, Cause: event.CausePoll,
 		CloudNodes: []event.CloudNodes{c}, CommandResults: s.results,
 	}
 }
@@ -191,9 +192,11 @@ type fakeCloud struct {
 	requests  map[string][]string        // names by request id
 	ids       int
 	available int
+	most      int
 	calls     []string
 	refuse    map[string]string // message by name
 	down      error
+	failing   map[string]error // by call
 	// lose makes the next create succeed and its answer get lost.
 	lose bool
 	// onCreate and onTerminate hear of every VM that is made or given up.
@@ -202,6 +205,9 @@ type fakeCloud struct {
 
 func (f *fakeCloud) call(what string) error {
 	f.calls = append(f.calls, what)
+	if err := f.failing[what]; err != nil {
+		return err
+	}
 	return f.down
 }
 
@@ -209,10 +215,9 @@ func (f *fakeCloud) Status(context.Context, cyclecloud.ClusterName, bool) (cycle
 	if err := f.call("status"); err != nil {
 		return cyclecloud.ClusterStatus{}, err
 	}
-	most := 100
 	return cyclecloud.ClusterStatus{State: "Started", TargetState: "Started", NodeArrays: []cyclecloud.NodeArray{{
-		Name: "htc", MaxCount: &most, Buckets: []cyclecloud.Bucket{{
-			MachineType: "Standard_F4s_v2", Valid: true, AvailableCount: &f.available, MaxCount: &most,
+		Name: "htc", MaxCount: &f.most, Buckets: []cyclecloud.Bucket{{
+			MachineType: "Standard_F4s_v2", Valid: true, AvailableCount: &f.available, MaxCount: &f.most,
 		}},
 	}}}, nil
 }
@@ -328,4 +333,17 @@ func (f *fakeOutbox) ScheduleTimer(_ context.Context, t event.ScaleDownTimer) (i
 		f.timers = append(f.timers, t)
 	}
 	return int64(len(f.timers)), f.down
+}
+
+// hangingCloud takes a create and does not answer before the caller's time is
+// over.
+type hangingCloud struct {
+	reconcile.CycleCloud
+	end func()
+}
+
+func (c hangingCloud) CreateEncoded(ctx context.Context, _ cyclecloud.ClusterName, _ []byte) (cyclecloud.CreateResult, error) {
+	c.end()
+	<-ctx.Done()
+	return cyclecloud.CreateResult{}, fault.New(fault.Transient, "create", ctx.Err())
 }
