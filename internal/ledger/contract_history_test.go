@@ -97,6 +97,19 @@ func failures(t *testing.T, w world) {
 		t.Fatal(err)
 	}
 	same(t, "the filtered failures", got, []ledger.Failure{want[3], want[5]})
+
+	together := []ledger.Failure{
+		{Cluster: "c2", At: moment(0), Source: "agent", What: "read slurm", Code: "unknown_node", Detail: "local-1"},
+		{Cluster: "c2", At: moment(0), Source: "agent", What: "read slurm", Code: "unknown_node", Detail: "nosuch-[1-3]"},
+	}
+	for range 2 {
+		if err := w.AppendFailures(ctx, "c2", together); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, _, err = w.ListFailures(ctx, ledger.FailureFilter{Cluster: "c2"}, ledger.Page{}); err != nil || len(got) != len(together) {
+		t.Errorf("of %d failures of one moment %d are listed, %v", len(together), len(got), err)
+	}
 }
 
 func policies(t *testing.T, w world) {

@@ -2,9 +2,12 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
@@ -102,8 +105,8 @@ func (s *Store) facts(ctx context.Context, day string, d Decision) ([]byte, erro
 	return body, err
 }
 
-// AppendFailures stores failures. A repeat with the same time, node and code
-// changes nothing.
+// AppendFailures stores failures. A repeat changes nothing; failures that differ
+// only in their words are different ones.
 func (s *Store) AppendFailures(ctx context.Context, cluster string, failures []Failure) error {
 	operation := fmt.Sprintf("append to %s/%s", s.name(tableFailures), cluster)
 	w := write{pk: escape(cluster)}
@@ -112,7 +115,7 @@ func (s *Store) AppendFailures(ctx context.Context, cluster string, failures []F
 			return fault.Newf(fault.Bug, "%s: a failure of %s has no time", operation, failure.Node)
 		}
 		failure.Cluster, failure.version = cluster, version{}
-		rk := newestFirst(failure.At, failure.Node) + "|" + escape(failure.Code)
+		rk := failure.key()
 		if w.keys[rk] {
 			continue
 		}
@@ -122,6 +125,13 @@ func (s *Store) AppendFailures(ctx context.Context, cluster string, failures []F
 	}
 	_, _, err := s.submitEach(ctx, tableFailures, w.ops)
 	return classify(err, operation)
+}
+
+// key tells failures apart that happened to the same node, or to none, in the
+// same moment: an agent reports several with one snapshot.
+func (f *Failure) key() string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{f.Source, f.Nodearray, f.What, f.Detail, f.RequestID}, "\x00")))
+	return newestFirst(f.At, f.Node) + "|" + escape(f.Code) + "|" + hex.EncodeToString(sum[:4])
 }
 
 // ApplyPolicy stores a policy and makes it the one in force, in one
