@@ -59,6 +59,13 @@ type Config struct {
 	// Logger receives connections at debug level and broken peers at warning
 	// level. Nil discards.
 	Logger *slog.Logger
+	// Data is a directory in which the messages survive the server: each queue has
+	// a file there, to which every change is appended before anybody is told of it.
+	// One server at a time may use it. Empty keeps everything in memory.
+	Data string
+	// Fsync also waits for the disk, so that what was answered survives a power
+	// failure too, not only the end of the process.
+	Fsync bool
 	// Clock rules locks, schedules and time to live. Nil is the machine's clock.
 	Clock Clock
 }

@@ -129,7 +129,10 @@ func (c *connection) writeLoop() {
 		}
 		var err error
 		if len(b) > 0 {
-			_, err = c.nc.Write(b)
+			// What the frames tell of must not be lost once they are read.
+			if err = c.srv.persist(); err == nil {
+				_, err = c.nc.Write(b)
+			}
 		}
 		if err != nil || closing {
 			c.abandon()
@@ -280,6 +283,9 @@ func (c *connection) open(f fields) {
 func (c *connection) readLoop() error {
 	for {
 		c.waitForWriter()
+		if err := c.srv.relieve(); err != nil {
+			return err
+		}
 		kind, channel, body, err := c.readFrame()
 		if err != nil {
 			return err

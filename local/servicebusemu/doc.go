@@ -1,7 +1,7 @@
 // Package servicebusemu answers the question "what would Azure Service Bus do?"
 // for a program on the same machine: it speaks AMQP 1.0 to the unmodified
 // azservicebus client (v1.11.0) and keeps queues, locks, sessions and schedules
-// in memory.
+// in memory, and in files if it is told to.
 //
 // It must never be laxer than the service: what the service refuses is refused
 // here, with the same condition and code. It imports nothing of the product, so

@@ -13,6 +13,7 @@ type entity struct {
 	clock Clock
 
 	main, dead *queue
+	journal    *journal // nil: in memory only
 
 	// bytes held by both queues, for cfg.MaxSize.
 	bytes int
@@ -53,11 +54,15 @@ func newEntity(cfg QueueConfig, clock Clock) *entity {
 	return e
 }
 
+func (e *entity) queues() [2]*queue { return [2]*queue{e.main, e.dead} }
+
 func (e *entity) lock() { e.mu.Lock() }
 
-// unlock releases the entity after setting the timer for whatever came up.
+// unlock releases the entity after setting the timer for whatever came up and
+// recording what has changed.
 func (e *entity) unlock() {
 	e.arm()
+	e.journal.seal()
 	e.mu.Unlock()
 }
 

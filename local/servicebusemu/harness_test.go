@@ -119,18 +119,43 @@ func startServer(t testing.TB, cfg Config) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	addr, done := serve(t, srv)
 	t.Cleanup(func() {
 		if err := errors.Join(srv.Close(), <-done); err != nil {
 			t.Error(err)
 		}
 	})
-	return srv, l.Addr().String()
+	return srv, addr
+}
+
+// serve runs srv on a free port.
+func serve(t testing.TB, srv *Server) (addr string, done chan error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String(), serveOn(srv, l)
+}
+
+// serveOn returns when l is being served.
+func serveOn(srv *Server, l net.Listener) (done chan error) {
+	serving, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- srv.Serve(&announced{Listener: l, accepting: serving}) }()
+	<-serving
+	return done
+}
+
+// announced is a listener that tells when it is first asked for a connection.
+type announced struct {
+	net.Listener
+	accepting chan struct{}
+	once      sync.Once
+}
+
+func (a *announced) Accept() (net.Conn, error) {
+	a.once.Do(func() { close(a.accepting) })
+	return a.Listener.Accept()
 }
 
 func dial(t testing.TB, addr string) *azservicebus.Client {

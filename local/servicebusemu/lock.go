@@ -120,6 +120,7 @@ func (q *queue) settle(m *message, token uuid, d disposition, now time.Time) *re
 func (q *queue) amend(m *message, properties orderedMap) error {
 	before := m.size()
 	err := m.content.amend(properties)
+	m.amended = m.amended || len(properties) > 0
 	q.e.bytes += m.size() - before
 	return err
 }

@@ -69,6 +69,7 @@ func (m *management) setState(a arguments) response {
 	if len(state) > 0 {
 		g.state = state
 	}
+	m.q.touchGroup(g)
 	return response{code: 200}
 }
 

@@ -59,12 +59,12 @@ type modelReceiver struct {
 
 const modelQueue = "q"
 
-func newModel(t *rapid.T, sessions bool) *model {
+func newModel(t *rapid.T, sessions bool, data string) *model {
 	m := &model{
 		t: t, clock: newManualClock(), messages: make(map[string]*modelMessage),
 		cfg: QueueConfig{Name: modelQueue, RequiresSession: sessions, LockDuration: 10 * time.Second, MaxDeliveryCount: 3},
 	}
-	srv, err := New(Config{Queues: []QueueConfig{m.cfg}, Clock: m.clock})
+	srv, err := New(Config{Queues: []QueueConfig{m.cfg}, Clock: m.clock, Data: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,25 +304,29 @@ func (m *model) bodies(state messageState) []string {
 	return slices.DeleteFunc(all, func(body string) bool { return m.messages[body].state != state })
 }
 
+func (m *model) operations() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"send":            m.send,
+		"schedule":        m.schedule,
+		"cancel":          m.cancel,
+		"attach":          m.attach,
+		"detach":          m.detach,
+		"credit":          m.giveCredit,
+		"settle":          m.settle,
+		"settle late":     m.settleLate,
+		"receive by id":   m.receiveDeferred,
+		"settle by token": m.settleByToken,
+		"renew":           m.renew,
+		"advance":         m.advance,
+	}
+}
+
 func TestRandomOperationsAgreeWithTheModel(t *testing.T) {
 	for name, sessions := range map[string]bool{"without sessions": false, "with sessions": true} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				m := newModel(t, sessions)
-				t.Repeat(map[string]func(*rapid.T){
-					"send":            m.send,
-					"schedule":        m.schedule,
-					"cancel":          m.cancel,
-					"attach":          m.attach,
-					"detach":          m.detach,
-					"credit":          m.giveCredit,
-					"settle":          m.settle,
-					"settle late":     m.settleLate,
-					"receive by id":   m.receiveDeferred,
-					"settle by token": m.settleByToken,
-					"renew":           m.renew,
-					"advance":         m.advance,
-				})
+				m := newModel(t, sessions, "")
+				t.Repeat(m.operations())
 				m.drainAll()
 			})
 		})

@@ -52,6 +52,11 @@ type message struct {
 	due      deadline // end of the lock, or of the wait of a scheduled message
 	expiry   deadline // end of the time to live, set while active
 	position int      // in the ready heap
+
+	// For the journal: whether the message is in no queue any more, whether it is
+	// in journal.touched, whether its content changed, and where the file has it.
+	removed, touched, amended bool
+	logged                    place
 }
 
 func (m *message) before(o *message) bool { return m.sequence < o.sequence }
@@ -169,7 +174,7 @@ func (q *queue) enqueue(contents []content) ([]int64, *refusal) {
 // number too, one that belongs to nothing.
 func (q *queue) accept(c content, now time.Time) int64 {
 	q.total.sent++
-	if q.history.seen(c.id, now) {
+	if q.duplicate(c.id, now) {
 		q.total.duplicates++
 		q.lastSequence++
 		return q.lastSequence
@@ -188,7 +193,8 @@ func (q *queue) accept(c content, now time.Time) int64 {
 // insert gives m its place and number in q. The caller then says its state.
 func (q *queue) insert(m *message) {
 	q.lastSequence++
-	m.q, m.sequence = q, q.lastSequence
+	m.q, m.sequence, m.removed = q, q.lastSequence, false
+	q.touch(m)
 	q.index.add(m)
 	q.count[m.state]++
 	q.e.bytes += m.size()
@@ -196,6 +202,8 @@ func (q *queue) insert(m *message) {
 
 // remove forgets m, whatever its state.
 func (q *queue) remove(m *message) {
+	q.touch(m)
+	m.removed = true
 	q.unlock(m)
 	q.withdraw(m)
 	q.leaveGroup(m)
@@ -217,6 +225,7 @@ func (q *queue) withdraw(m *message) {
 }
 
 func (q *queue) setState(m *message, s messageState) {
+	q.touch(m)
 	q.count[m.state]--
 	m.state = s
 	q.count[s]++

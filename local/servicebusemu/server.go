@@ -5,24 +5,30 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
 )
 
-// Server is a Service Bus namespace in memory. Its methods may be called from
+// Server is a Service Bus namespace. Its methods may be called from
 // many goroutines.
 type Server struct {
 	entities map[string]*entity // by lower-case name; not changed after New
 	log      *slog.Logger
+	backlog  atomic.Int64 // bytes that wait in the journals
+	journals []*journal   // not changed after New; empty: in memory only
+	dataLock *os.File
 
 	mu          sync.Mutex
 	closed      bool
+	failure     error // of a journal
 	listeners   map[net.Listener]struct{}
 	connections map[*connection]struct{}
 	running     sync.WaitGroup
 }
 
-// New makes a server with the configured queues, all empty. The error names every
-// queue and field that is wrong.
+// New makes a server with the configured queues: empty, or with what Config.Data
+// holds. The error names every queue and field that is wrong.
 func New(cfg Config) (*Server, error) {
 	entities, err := cfg.entities()
 	if err != nil {
@@ -35,10 +41,16 @@ func New(cfg Config) (*Server, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Data != "" {
+		if err := s.openData(cfg); err != nil {
+			return nil, fmt.Errorf("open service bus emulator's data: %w", err)
+		}
+	}
 	return s, nil
 }
 
-// Serve accepts clients on l until Close, and then returns nil. It owns l. It may
+// Serve accepts clients on l until Close, and then returns nil, or until what it
+// must keep cannot be written, and then returns why. It owns l. It may
 // be called for several listeners; wrap one in TLS to be spoken to as the real
 // service is.
 func (s *Server) Serve(l net.Listener) error {
@@ -49,8 +61,8 @@ func (s *Server) Serve(l net.Listener) error {
 	for {
 		nc, err := l.Accept()
 		if err != nil {
-			if s.isClosed() {
-				return nil
+			if closed, failure := s.state(); closed || failure != nil {
+				return failure
 			}
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		}
@@ -68,17 +80,54 @@ func (s *Server) add(l net.Listener) bool {
 	return true
 }
 
-func (s *Server) isClosed() bool {
+func (s *Server) state() (closed bool, failure error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closed
+	return s.closed, s.failure
+}
+
+// persist has everything that anybody may be told of in the journals. On an error
+// nobody may be told anything any more, and the server stops.
+func (s *Server) persist() error {
+	for _, j := range s.journals {
+		if err := j.flush(); err != nil {
+			s.fail(err)
+			return err
+		}
+	}
+	return nil
+}
+
+// relieve writes records that have piled up because no connection had anything to
+// say, as with senders who want no answer.
+func (s *Server) relieve() error {
+	if s.backlog.Load() < maxBacklog {
+		return nil
+	}
+	return s.persist()
+}
+
+func (s *Server) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failure != nil {
+		return
+	}
+	s.failure = err
+	s.log.Error("stopped: a change could not be written", "error", err)
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.connections {
+		_ = c.nc.Close()
+	}
 }
 
 func (s *Server) serveConn(nc net.Conn) {
 	c := newConnection(s, nc)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closed || s.failure != nil {
 		_ = nc.Close()
 		return
 	}
@@ -91,10 +140,11 @@ func (s *Server) serveConn(nc net.Conn) {
 	})
 }
 
-// Close ends every connection and waits until all goroutines have ended. The
-// messages are gone with the server. Closing twice does nothing.
+// Close ends every connection and waits until all goroutines have ended. Without
+// Config.Data the messages are gone with the server. Closing twice does nothing.
 func (s *Server) Close() error {
 	s.mu.Lock()
+	again := s.closed
 	s.closed = true
 	for l := range s.listeners {
 		_ = l.Close()
@@ -107,7 +157,10 @@ func (s *Server) Close() error {
 	for _, e := range s.entities {
 		e.close()
 	}
-	return nil
+	if again {
+		return nil
+	}
+	return s.closeData()
 }
 
 // Stats returns what every queue holds and has seen, by configured name.

@@ -23,7 +23,8 @@ type serviceBusFlags struct {
 	clusters                 []string
 	lockDuration             time.Duration
 	maxDeliveryCount, sizeKB int
-	verbose                  bool
+	data                     string
+	fsync, verbose           bool
 }
 
 // newServiceBusCommand builds "burstlocal servicebus": the emulator alone, until
@@ -36,7 +37,8 @@ func newServiceBusCommand() *cobra.Command {
 		Long: `Run the Service Bus emulator until it is interrupted.
 
 It speaks AMQP 1.0 to the azservicebus client, with the connection string that it
-prints. Messages are kept in memory only. Any key is accepted: the address must be
+prints. Messages are kept in memory, and with --data in a directory too: what was
+answered is still there when the process is killed and started again. Any key is accepted: the address must be
 a loopback address.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,6 +54,8 @@ a loopback address.`,
 	p.DurationVar(&f.lockDuration, "lock-duration", servicebusemu.DefaultLockDuration, "lock of messages and sessions, for queues named by flags")
 	p.IntVar(&f.maxDeliveryCount, "max-delivery-count", servicebusemu.DefaultMaxDeliveryCount, "deliveries before dead-lettering, for queues named by flags")
 	p.IntVar(&f.sizeKB, "max-message-kb", servicebusemu.DefaultMaxMessageSize>>10, "largest message in KiB, for queues named by flags")
+	p.StringVar(&f.data, "data", "", "`directory` in which messages survive the process; one process at a time")
+	p.BoolVar(&f.fsync, "fsync", false, "with --data: wait for the disk before every answer, so that messages survive a power failure")
 	p.BoolVar(&f.verbose, "verbose", false, "log connections")
 	return cmd
 }
@@ -67,7 +71,7 @@ func (f *serviceBusFlags) run(ctx context.Context, stdout, stderr io.Writer) err
 		level = slog.LevelDebug
 	}
 	srv, err := servicebusemu.New(servicebusemu.Config{
-		Queues: queues,
+		Queues: queues, Data: f.data, Fsync: f.fsync,
 		Logger: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
@@ -112,7 +116,11 @@ func (f *serviceBusFlags) configs() ([]servicebusemu.QueueConfig, error) {
 
 // banner says how to reach the emulator.
 func (f *serviceBusFlags) banner(w io.Writer, addr string, queues []servicebusemu.QueueConfig) {
-	fmt.Fprintf(w, "Service Bus emulator on %s, in memory; any key is accepted\n", addr)
+	kept := "in memory"
+	if f.data != "" {
+		kept = "in " + f.data
+	}
+	fmt.Fprintf(w, "Service Bus emulator on %s, messages %s; any key is accepted\n", addr, kept)
 	for _, q := range queues {
 		kind := "queue"
 		if q.RequiresSession {
