@@ -16,9 +16,11 @@ import (
 	"github.com/slurmburst/slurmburst/internal/logging"
 )
 
-// maxInvocation bounds the body that the host may send: a message of 1 MB in
-// base64, and its metadata.
-const maxInvocation = 4 << 20
+// maxInvocation bounds the body that the host may send, in bytes. A message of
+// 11 MB fits, in base64 and with its metadata: what is too large for a snapshot
+// has to be read to be moved to the rejected. What does not fit fails until the
+// broker dead-letters it, whole.
+const maxInvocation = 16 << 20
 
 // invocation is a call of the host for a trigger other than HTTP.
 type invocation struct {
@@ -111,7 +113,11 @@ func (i invocation) moment(key string) (time.Time, error) {
 type invocationFunc func(ctx context.Context, i invocation, log *logRecord) error
 
 // logRecord collects what the one log line of an invocation says.
-type logRecord struct{ attrs []any }
+type logRecord struct {
+	attrs []any
+	// deliveries is the message's delivery count, once it was read.
+	deliveries int
+}
 
 func (l *logRecord) add(attrs ...any) { l.attrs = append(l.attrs, attrs...) }
 
@@ -129,6 +135,7 @@ func (a *app) invocation(name string, invoke invocationFunc) http.Handler {
 		if err != nil {
 			record.add(logging.Fault, fault.Of(err).String(), logging.Error, err.Error())
 			a.Logger.Error("invocation failed", record.attrs...)
+			backOff(ctx, record.deliveries)
 			w.WriteHeader(http.StatusInternalServerError)
 		} else {
 			a.Logger.Info("invocation done", record.attrs...)

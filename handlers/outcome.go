@@ -19,6 +19,7 @@ func (a *app) received(ctx context.Context, i invocation, queue string, lastDeli
 	if err != nil {
 		return m, false, err
 	}
+	log.deliveries = m.deliveryCount
 	log.add(logging.MessageID, m.id, logging.SessionID, m.sessionID, logging.DeliveryCount, m.deliveryCount)
 	if trace, ok := m.properties[event.TraceProperty].(string); ok {
 		log.add(logging.Traceparent, trace)
@@ -46,8 +47,12 @@ func (l *logRecord) result(r reconcile.Result) {
 }
 
 // backOff waits before a failed message is given back: the host redelivers at
-// once, and ten deliveries would be over in a second.
+// once, and ten deliveries would be over in a second. A call that no message
+// caused is not waited for.
 func backOff(ctx context.Context, deliveryCount int) {
+	if deliveryCount < 1 {
+		return
+	}
 	wait := min(time.Second<<min(deliveryCount, 5), 20*time.Second)
 	t := time.NewTimer(wait)
 	defer t.Stop()

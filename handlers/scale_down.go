@@ -32,6 +32,5 @@ func (a *app) scaleDown(ctx context.Context, i invocation, log *logRecord) error
 	case fault.Is(err, fault.Invalid):
 		return a.reject(ctx, m, a.ScaleDownQueue, err.Error(), log)
 	}
-	backOff(ctx, m.deliveryCount)
 	return err
 }

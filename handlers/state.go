@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,36 +23,70 @@ type statePage struct {
 	Next string `json:"next,omitempty"`
 }
 
+// table is one of the public tables: the filters that it takes besides the
+// parameters that all take, and how a page of it is read.
+type table struct {
+	filters []string
+	list    func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error)
+}
+
+// common are the parameters that every table takes. The host adds code and
+// clientId, its function keys, which must not be read here.
+var common = []string{"cluster", "top", "token", "code", "clientId"}
+
+var tables = map[string]table{
+	"clusters": {nil, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		rows, next, err := from.ListClusters(ctx, page)
+		if wanted := q.Get("cluster"); wanted != "" {
+			rows = slices.DeleteFunc(rows, func(s ledger.ClusterStatus) bool { return s.Cluster.Cluster != wanted })
+		}
+		return listed(rows, next, err)
+	}},
+	"nodearrays": {[]string{"partition"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		return listed(from.ListNodearrays(ctx, ledger.NodearrayFilter{Cluster: q.Get("cluster"), Partition: q.Get("partition")}, page))
+	}},
+	"nodes": {[]string{"nodearray", "reason"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		f := ledger.NodeFilter{Cluster: q.Get("cluster"), Nodearray: q.Get("nodearray"), ReasonCode: q.Get("reason")}
+		return listed(from.ListNodes(ctx, f, page))
+	}},
+	"decisions": {[]string{"trigger"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		return listed(from.ListDecisions(ctx, ledger.DecisionFilter{Cluster: q.Get("cluster"), Trigger: q.Get("trigger")}, page))
+	}},
+	"commands": {[]string{"kind", "nodearray", "state"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		f := ledger.CommandFilter{
+			Cluster: q.Get("cluster"), Kind: q.Get("kind"), Nodearray: q.Get("nodearray"), State: ledger.CommandState(q.Get("state")),
+		}
+		return listed(from.ListCommands(ctx, f, page))
+	}},
+	"failures": {[]string{"node", "failure"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		f := ledger.FailureFilter{Cluster: q.Get("cluster"), Node: q.Get("node"), Code: q.Get("failure")}
+		return listed(from.ListFailures(ctx, f, page))
+	}},
+}
+
 // state answers GET /api/state/v1/{table}: the public tables as paged JSON.
 // Parameters: cluster, top (1 to 1000), token, and the table's own filters.
 func (a *app) state(ctx context.Context, r *http.Request) (any, error) {
-	table := strings.TrimPrefix(r.URL.Path, "/api/state/v1/")
-	q := r.URL.Query()
+	name := strings.TrimPrefix(r.URL.Path, "/api/state/v1/")
+	asked, ok := tables[name]
+	if !ok {
+		return nil, fault.Newf(fault.Invalid, "no table %.40q: ask for clusters, nodearrays, nodes, decisions, commands or failures", name)
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.Newf(fault.Invalid, "the query cannot be read: %v", err)
+	}
+	for key := range q {
+		if !slices.Contains(common, key) && !slices.Contains(asked.filters, key) {
+			return nil, fault.Newf(fault.Invalid, "no parameter %.40q: table %s takes cluster, top, token%s", key, name,
+				strings.Join(append([]string{""}, asked.filters...), ", "))
+		}
+	}
 	page, err := pageOf(q)
 	if err != nil {
 		return nil, err
 	}
-	var items any
-	var next string
-	cluster := q.Get("cluster")
-	switch table {
-	case "clusters":
-		items, next, err = listed(a.State.ListClusters(ctx, page))
-	case "nodearrays":
-		items, next, err = listed(a.State.ListNodearrays(ctx, ledger.NodearrayFilter{Cluster: cluster, Partition: q.Get("partition")}, page))
-	case "nodes":
-		items, next, err = listed(a.State.ListNodes(ctx, ledger.NodeFilter{Cluster: cluster, Nodearray: q.Get("nodearray"), ReasonCode: q.Get("reason")}, page))
-	case "decisions":
-		items, next, err = listed(a.State.ListDecisions(ctx, ledger.DecisionFilter{Cluster: cluster, Trigger: q.Get("trigger")}, page))
-	case "commands":
-		items, next, err = listed(a.State.ListCommands(ctx, ledger.CommandFilter{
-			Cluster: cluster, Kind: q.Get("kind"), Nodearray: q.Get("nodearray"), State: ledger.CommandState(q.Get("state")),
-		}, page))
-	case "failures":
-		items, next, err = listed(a.State.ListFailures(ctx, ledger.FailureFilter{Cluster: cluster, Node: q.Get("node"), Code: q.Get("code")}, page))
-	default:
-		return nil, fault.Newf(fault.Invalid, "no table %.40q: ask for clusters, nodearrays, nodes, decisions, commands or failures", table)
-	}
+	items, next, err := asked.list(ctx, a.State, q, page)
 	return statePage{Items: items, Next: next}, err
 }
 
@@ -87,7 +122,7 @@ func (a *app) forwarded(name string, answer func(context.Context, *http.Request)
 		status := http.StatusOK
 		if err != nil {
 			status = httpStatus(err)
-			body = map[string]string{"error": publicText(err)}
+			body = map[string]string{"error": a.publicText(err)}
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
@@ -123,7 +158,7 @@ func httpStatus(err error) int {
 }
 
 // publicText is what a caller may see of an error: only what they can mend.
-func publicText(err error) string {
+func (a *app) publicText(err error) string {
 	switch fault.Of(err) {
 	case fault.Invalid:
 		return err.Error()
@@ -131,5 +166,5 @@ func publicText(err error) string {
 		return "the tables do not answer; try again"
 	case fault.Denied, fault.Bug:
 	}
-	return "internal error; the app's log has it at " + time.Now().UTC().Format(time.RFC3339)
+	return "internal error; the app's log has it at " + a.Now().UTC().Format(time.RFC3339)
 }
