@@ -64,12 +64,13 @@ func Decide(now time.Time, p Policy, f Facts) Plan {
 	}
 	for _, array := range p.Nodearrays {
 		a := &arrayDecision{decision: d, policy: array, facts: f.nodearray(array.Name), due: map[Purpose]time.Time{}}
-		a.nodes = make([]Node, len(array.Nodes))
+		a.nodes = make([]*Node, len(array.Nodes))
 		for i, name := range array.Nodes {
 			if at, ok := d.known[name]; ok {
-				a.nodes[i] = f.Nodes[at]
+				a.nodes[i] = &f.Nodes[at] // read only
+			} else {
+				a.nodes[i] = &Node{Name: name, Nodearray: array.Name}
 			}
-			a.nodes[i].Name, a.nodes[i].Nodearray = name, array.Name
 		}
 		a.decide()
 	}
@@ -109,9 +110,9 @@ type arrayDecision struct {
 	*decision
 	policy Nodearray
 	facts  NodearrayFacts
-	nodes  []Node // in the policy's order
+	nodes  []*Node // in the policy's order
 
-	candidates []Node // powering up, absent, and nothing forbids a create yet
+	candidates []*Node // powering up, absent, and nothing forbids a create yet
 	closing    Closing
 	commands   map[CommandKind][]commandTarget
 	terminates []Terminate
@@ -152,12 +153,12 @@ func (a *arrayDecision) reached(purpose Purpose, t time.Time) bool {
 
 // open reports whether a command about the node is unanswered, which forbids
 // another one.
-func (a *arrayDecision) open(n Node) bool {
+func (a *arrayDecision) open(n *Node) bool {
 	return n.Command.Kind != "" && !a.reached(Retry, n.Command.ExpiresAt)
 }
 
 // blocked holds a node with an unanswered command.
-func (a *arrayDecision) blocked(n Node) bool {
+func (a *arrayDecision) blocked(n *Node) bool {
 	open := a.open(n)
 	if open {
 		a.hold(n.Name, because(ReasonCommandOpen, "Slurm has not answered %s yet", n.Command.Kind))
@@ -179,7 +180,7 @@ func (a *arrayDecision) command(kind CommandKind, node NodeName, why Reason) {
 	a.commands[kind] = append(a.commands[kind], commandTarget{node, why})
 }
 
-func (a *arrayDecision) terminate(n Node, why Reason) {
+func (a *arrayDecision) terminate(n *Node, why Reason) {
 	if n.NodeID == "" {
 		a.look(n)
 		return
@@ -194,7 +195,7 @@ func (a *arrayDecision) terminate(n Node, why Reason) {
 
 // fail records a failure, unless the facts say nothing about the node: then
 // nothing would remember that it was recorded.
-func (a *arrayDecision) fail(n Node, why Reason) {
+func (a *arrayDecision) fail(n *Node, why Reason) {
 	if _, ok := a.known[n.Name]; !ok {
 		return
 	}
@@ -203,7 +204,7 @@ func (a *arrayDecision) fail(n Node, why Reason) {
 
 // failOnce records a failure that lasts once for the time that the node spends
 // in its Slurm state.
-func (a *arrayDecision) failOnce(n Node, why Reason) {
+func (a *arrayDecision) failOnce(n *Node, why Reason) {
 	if !n.failedSince(n.Since) {
 		a.fail(n, why)
 	}
@@ -211,7 +212,7 @@ func (a *arrayDecision) failOnce(n Node, why Reason) {
 
 // look asks for CycleCloud's node list, unless it just failed to give it. The
 // answer may leave the question open, so it is asked again.
-func (a *arrayDecision) look(n Node) {
+func (a *arrayDecision) look(n *Node) {
 	a.reached(Retry, a.now.Add(retryCycleCloud))
 	if a.decision.facts.CycleCloudFailed {
 		a.hold(n.Name, because(ReasonCycleCloudFailed, "CycleCloud does not answer"))

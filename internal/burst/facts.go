@@ -251,7 +251,7 @@ func (s Supply) present() bool {
 
 // oldGeneration reports whether the VM was created for an earlier resume call
 // of the name: Slurm ignores its slurmd until ResumeTimeout.
-func (n Node) oldGeneration() bool {
+func (n *Node) oldGeneration() bool {
 	if n.Created.ResumeID != "" && n.ResumeID != "" && n.Created.ResumeID != n.ResumeID {
 		return true
 	}
@@ -260,13 +260,13 @@ func (n Node) oldGeneration() bool {
 
 // failedSince reports whether a failure about the node was recorded at or after
 // the given time.
-func (n Node) failedSince(t time.Time) bool {
+func (n *Node) failedSince(t time.Time) bool {
 	return !n.FailedAt.IsZero() && !n.FailedAt.Before(t)
 }
 
 // vanished reports whether the VM that was made for this resume call
 // disappeared without our asking: a failed allocation, an eviction, or a
 // deletion by somebody else.
-func (n Node) vanished() bool {
+func (n *Node) vanished() bool {
 	return n.Supply == Absent && !n.CreatedAt.IsZero() && n.TerminatedAt.IsZero() && !n.oldGeneration()
 }

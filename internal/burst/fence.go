@@ -31,7 +31,7 @@ func (a *arrayDecision) create() {
 	}
 	room := a.policy.MaxNodes - existing
 	groups := byJob(a.candidates)
-	fits := slices.ContainsFunc(groups, func(g []Node) bool { return len(g) <= room })
+	fits := slices.ContainsFunc(groups, func(g []*Node) bool { return len(g) <= room })
 	if fits && !a.facts.Available.Known {
 		a.awaitStatus()
 		return
@@ -52,7 +52,7 @@ func (a *arrayDecision) awaitStatus() {
 	}
 }
 
-func (a *arrayDecision) createWithin(groups [][]Node, room, existing int) {
+func (a *arrayDecision) createWithin(groups [][]*Node, room, existing int) {
 	available := room
 	if a.facts.Available.Known {
 		available = min(room, a.facts.Available.Count, a.facts.Available.MaxCount-existing)
@@ -93,7 +93,7 @@ func (a *arrayDecision) createWithin(groups [][]Node, room, existing int) {
 }
 
 // overLimit handles a node that Slurm allocated before the fence stood.
-func (a *arrayDecision) overLimit(n Node, why Reason) {
+func (a *arrayDecision) overLimit(n *Node, why Reason) {
 	switch {
 	case a.abortable(n):
 		a.abort(n, why)
@@ -105,7 +105,7 @@ func (a *arrayDecision) overLimit(n Node, why Reason) {
 
 // byJob groups nodes that jobs need together: a job runs on all of its nodes
 // or on none. Groups and nodes keep their order.
-func byJob(nodes []Node) [][]Node {
+func byJob(nodes []*Node) [][]*Node {
 	group := make([]int, len(nodes)) // union-find: the group's first node
 	var find func(int) int
 	find = func(i int) int {
@@ -128,7 +128,7 @@ func byJob(nodes []Node) [][]Node {
 		}
 	}
 	index := map[int]int{}
-	var groups [][]Node
+	var groups [][]*Node
 	for i, n := range nodes {
 		root := find(i)
 		g, ok := index[root]
@@ -146,7 +146,7 @@ func byJob(nodes []Node) [][]Node {
 // limit still allows: Slurm cannot ask for a node that cannot be had.
 func (a *arrayDecision) fence() {
 	room := a.policy.MaxNodes
-	var usable, occupied, fenced []Node
+	var usable, occupied, fenced []*Node
 	for _, n := range a.nodes {
 		if n.takesRoom() {
 			room--
@@ -181,7 +181,7 @@ func (a *arrayDecision) fence() {
 // name is about to be allocatable again. So does one in a state that nobody
 // mapped, and one that Slurm powered down but may use until its next
 // reconfigure.
-func (n Node) takesRoom() bool {
+func (n *Node) takesRoom() bool {
 	switch n.Slurm {
 	case PoweringDown, StuckPoweredDown, SlurmUnknown:
 		return true
@@ -194,7 +194,7 @@ func (n Node) takesRoom() bool {
 // gives back the room that is left. A node whose fence is on its way keeps no
 // other from staying usable, but no name is given back in its place: Slurm may
 // still allocate it.
-func (a *arrayDecision) fenceUsable(usable []Node, room int, why Reason) int {
+func (a *arrayDecision) fenceUsable(usable []*Node, room int, why Reason) int {
 	going := 0
 	for _, n := range usable {
 		cooling := a.cooling(n)
@@ -217,7 +217,7 @@ func (a *arrayDecision) fenceUsable(usable []Node, room int, why Reason) int {
 }
 
 // unfence gives nodes back while there is room, the first names first.
-func (a *arrayDecision) unfence(fenced []Node, room int) {
+func (a *arrayDecision) unfence(fenced []*Node, room int) {
 	for _, n := range fenced {
 		if room <= 0 {
 			return
@@ -231,6 +231,6 @@ func (a *arrayDecision) unfence(fenced []Node, room int) {
 }
 
 // cooling reports whether the name rests after an aborted boot.
-func (a *arrayDecision) cooling(n Node) bool {
+func (a *arrayDecision) cooling(n *Node) bool {
 	return !n.AbortedAt.IsZero() && !a.reached(Retry, n.AbortedAt.Add(abortRest))
 }

@@ -3,7 +3,7 @@ package burst
 import "time"
 
 // move carries out what the table says about one node.
-func (a *arrayDecision) move(n Node) {
+func (a *arrayDecision) move(n *Node) {
 	switch moves[n.Slurm][n.Supply] {
 	case moveRest:
 	case moveLook:
@@ -40,7 +40,7 @@ func (a *arrayDecision) move(n Node) {
 }
 
 // leave says why a node is left alone.
-func (a *arrayDecision) leave(n Node) {
+func (a *arrayDecision) leave(n *Node) {
 	switch moves[n.Slurm][n.Supply] {
 	case moveBusy:
 		a.hold(n.Name, because(ReasonBusy, "jobs run on the node"))
@@ -69,7 +69,7 @@ func (a *arrayDecision) leave(n Node) {
 }
 
 // wantAbsent judges a node that Slurm powers up and CycleCloud lacks.
-func (a *arrayDecision) wantAbsent(n Node) {
+func (a *arrayDecision) wantAbsent(n *Node) {
 	if n.vanished() && n.SeenAt.Before(n.CreatedAt.Add(listLag)) {
 		if a.reached(Retry, n.CreatedAt.Add(listLag)) {
 			a.look(n)
@@ -98,7 +98,7 @@ func (a *arrayDecision) wantAbsent(n Node) {
 }
 
 // boot watches a node on its way up.
-func (a *arrayDecision) boot(n Node) {
+func (a *arrayDecision) boot(n *Node) {
 	if n.oldGeneration() && n.Supply != Creating {
 		a.replace(n)
 		return
@@ -118,7 +118,7 @@ func (a *arrayDecision) boot(n Node) {
 
 // replace terminates the VM of an earlier resume call, so that the name can be
 // created anew: Slurm ignores a slurmd that booted before the call.
-func (a *arrayDecision) replace(n Node) {
+func (a *arrayDecision) replace(n *Node) {
 	if !a.terminating(n, retryEffect) {
 		a.terminate(n, because(ReasonOldGeneration, "the VM was created for an earlier resume of the name and Slurm ignores it"))
 	}
@@ -127,7 +127,7 @@ func (a *arrayDecision) replace(n Node) {
 // overdue gives up a node that did not join in time, where that kills nobody's
 // job. Otherwise it is left to Slurm's ResumeTimeout: its slurmd may have
 // registered since the snapshot, and then a job runs on the VM.
-func (a *arrayDecision) overdue(n Node, give func(Node, Reason)) {
+func (a *arrayDecision) overdue(n *Node, give func(*Node, Reason)) {
 	why := because(ReasonBootDeadline, "the node did not join within %s", seconds(a.policy.BootDeadline))
 	if !n.failedSince(n.CreatedAt) {
 		a.fail(n, why)
@@ -139,7 +139,7 @@ func (a *arrayDecision) overdue(n Node, give func(Node, Reason)) {
 // nobody's job, and otherwise replaces the VM: Slurm waits until ResumeTimeout.
 // Either way the nodearray rests, so that a cause that hits every VM does not
 // wear out one name after the other.
-func (a *arrayDecision) bootFailed(n Node) {
+func (a *arrayDecision) bootFailed(n *Node) {
 	if n.oldGeneration() {
 		a.replace(n)
 		return
@@ -161,7 +161,7 @@ func (a *arrayDecision) bootFailed(n Node) {
 }
 
 // abortOr aborts the boot where that is allowed and otherwise holds.
-func (a *arrayDecision) abortOr(n Node, why Reason) {
+func (a *arrayDecision) abortOr(n *Node, why Reason) {
 	switch {
 	case a.abortable(n):
 		a.abort(n, why)
@@ -175,7 +175,7 @@ func (a *arrayDecision) abortOr(n Node, why Reason) {
 
 // abortAfter is abortOr for what may pass by itself: the node waits for it
 // before its boot is aborted.
-func (a *arrayDecision) abortAfter(n Node, patience time.Duration, why Reason) {
+func (a *arrayDecision) abortAfter(n *Node, patience time.Duration, why Reason) {
 	if a.reached(Retry, n.Since.Add(patience)) {
 		a.abortOr(n, why)
 		return
@@ -185,7 +185,7 @@ func (a *arrayDecision) abortAfter(n Node, patience time.Duration, why Reason) {
 
 // abortable reports whether the boot may be aborted: no job that waits for the
 // node would be lost, and the name was not aborted just before.
-func (a *arrayDecision) abortable(n Node) bool {
+func (a *arrayDecision) abortable(n *Node) bool {
 	for _, job := range n.Jobs {
 		if !job.Requeueable {
 			return false
@@ -200,7 +200,7 @@ func (a *arrayDecision) abortable(n Node) bool {
 	return n.AbortedAt.IsZero() || a.reached(Retry, n.AbortedAt.Add(abortRest))
 }
 
-func (a *arrayDecision) abort(n Node, why Reason) {
+func (a *arrayDecision) abort(n *Node, why Reason) {
 	a.command(AbortBoot, n.Name, why)
 	for _, job := range n.Jobs {
 		a.begin = append(a.begin, job.ID)
@@ -208,7 +208,7 @@ func (a *arrayDecision) abort(n Node, why Reason) {
 }
 
 // release terminates the VM of a node that Slurm is powering down.
-func (a *arrayDecision) release(n Node) {
+func (a *arrayDecision) release(n *Node) {
 	if !a.decision.facts.Snapshot.After(n.Created.Position) {
 		a.hold(n.Name, because(ReasonOlderSnapshot, "the VM was created on this very snapshot; a newer one has to confirm"))
 		return
@@ -224,7 +224,7 @@ func (a *arrayDecision) release(n Node) {
 
 // terminating reports whether a termination was asked for just now and has to
 // show before it is asked for again.
-func (a *arrayDecision) terminating(n Node, rest time.Duration) bool {
+func (a *arrayDecision) terminating(n *Node, rest time.Duration) bool {
 	if n.TerminatedAt.IsZero() || a.reached(Retry, n.TerminatedAt.Add(rest)) {
 		return false
 	}
@@ -233,7 +233,7 @@ func (a *arrayDecision) terminating(n Node, rest time.Duration) bool {
 }
 
 // waitGone looks again, ever less often, until CycleCloud has let go.
-func (a *arrayDecision) waitGone(n Node) {
+func (a *arrayDecision) waitGone(n *Node) {
 	began := n.TerminatedAt
 	if began.IsZero() {
 		began = n.SeenAt
@@ -251,7 +251,7 @@ func (a *arrayDecision) waitGone(n Node) {
 
 // confirm tells Slurm that the VM is gone, so that the name is free before
 // SuspendTimeout.
-func (a *arrayDecision) confirm(n Node) {
+func (a *arrayDecision) confirm(n *Node) {
 	if n.SeenAt.Before(n.Since) {
 		a.look(n)
 		return
@@ -264,7 +264,7 @@ func (a *arrayDecision) confirm(n Node) {
 // reopen handles a VM under a powered-down name. Its slurmd may register at any
 // moment and make the node schedulable, so it is never terminated directly:
 // power_down opens the window in which registrations are ignored.
-func (a *arrayDecision) reopen(n Node) {
+func (a *arrayDecision) reopen(n *Node) {
 	if !a.decision.facts.Snapshot.After(n.Created.Position) {
 		a.hold(n.Name, because(ReasonOlderSnapshot, "the VM was created on this very snapshot; a newer one has to confirm"))
 		return
@@ -278,7 +278,7 @@ func (a *arrayDecision) reopen(n Node) {
 }
 
 // repair powers down a name that Slurm will not use again by itself.
-func (a *arrayDecision) repair(n Node) {
+func (a *arrayDecision) repair(n *Node) {
 	if a.blocked(n) {
 		return
 	}
@@ -288,7 +288,7 @@ func (a *arrayDecision) repair(n Node) {
 }
 
 // idle powers a node down when it idled long enough.
-func (a *arrayDecision) idle(n Node) {
+func (a *arrayDecision) idle(n *Node) {
 	if !a.reached(IdleDeadline, n.Since.Add(a.policy.IdleTimeout)) {
 		a.hold(n.Name, because(ReasonIdle, "the node may idle for %s", seconds(a.policy.IdleTimeout)))
 		return
@@ -299,7 +299,7 @@ func (a *arrayDecision) idle(n Node) {
 }
 
 // down gives a node that is DOWN as long as an idle one to come back.
-func (a *arrayDecision) down(n Node) {
+func (a *arrayDecision) down(n *Node) {
 	if !a.reached(IdleDeadline, n.Since.Add(a.policy.IdleTimeout)) {
 		a.hold(n.Name, because(ReasonDown, "the node is DOWN and may come back within %s", seconds(a.policy.IdleTimeout)))
 		return
@@ -310,7 +310,7 @@ func (a *arrayDecision) down(n Node) {
 }
 
 // gone powers a node down in Slurm whose VM no longer exists.
-func (a *arrayDecision) gone(n Node) {
+func (a *arrayDecision) gone(n *Node) {
 	if n.SeenAt.Before(n.Since) {
 		a.look(n)
 		return
@@ -325,7 +325,7 @@ func (a *arrayDecision) gone(n Node) {
 
 // missing reports jobs on a node whose VM is gone; Slurm will notice and
 // requeue them, and nobody else may.
-func (a *arrayDecision) missing(n Node) {
+func (a *arrayDecision) missing(n *Node) {
 	if n.SeenAt.Before(n.Since) {
 		a.look(n)
 		return

@@ -162,7 +162,7 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 	switch kind {
 	case AbortBoot:
 		overdue := !n.CreatedAt.IsZero() && !j.now.Before(n.CreatedAt.Add(j.array(n.Nodearray).BootDeadline))
-		if n.Supply != Absent && n.Supply != Failed && n.Supply != Off && !overdue {
+		if n.Supply == Creating || (n.Supply != Absent && n.Supply != Failed && n.Supply != Off && !overdue) {
 			return fmt.Errorf("aborts the boot of %s, whose VM is on its way", n.Name)
 		}
 		if !n.AbortedAt.IsZero() && j.now.Before(n.AbortedAt.Add(5*time.Minute+90*time.Second)) {
@@ -311,7 +311,18 @@ func (j judge) holdOnce() error {
 // due: a plan on fresh facts is due again in the future or never, and timers
 // see to it.
 func (j judge) due() error {
-	if j.now.Sub(j.facts.Snapshot.AsOf) >= j.policy.MaxActAge || j.plan.NextDue.IsZero() {
+	asOf := j.facts.Snapshot.AsOf
+	switch {
+	case asOf.IsZero():
+		return nil
+	case j.now.Sub(asOf) >= j.policy.MaxActAge:
+		if j.plan.NextDue.IsZero() || j.plan.NextDue.After(j.now) {
+			return fmt.Errorf("on stale facts is due at %v: a snapshot that says nothing new would not be looked at", j.plan.NextDue)
+		}
+		return nil
+	case (j.plan.Look || j.plan.Status) && (j.plan.NextDue.IsZero() || j.plan.NextDue.Sub(j.now) > time.Minute):
+		return fmt.Errorf("asks CycleCloud and is not due before %v", j.plan.NextDue)
+	case j.plan.NextDue.IsZero():
 		return nil
 	}
 	if !j.plan.NextDue.After(j.now) {

@@ -75,6 +75,7 @@ type modelVM struct {
 	made   time.Time
 	booted time.Time
 	ends   time.Time // when CycleCloud no longer lists it
+	kept   time.Time // until when CycleCloud refuses to terminate it
 	asked  bool      // its termination was asked for
 	joined bool
 }
@@ -159,6 +160,9 @@ func (w *world) stepNode(n *modelNode) {
 		n.request = w.now
 		w.set(n, PoweringUp)
 	case n.state == PoweringUp && age >= modelResumeTimeout:
+		if vm := w.vms[n.name]; vm != nil && vm.made.Before(n.request) && !vm.asked && w.now.Sub(vm.kept) > 3*time.Minute && w.now.Sub(w.down) > 3*time.Minute {
+			w.breaks("Slurm waited for %s in vain: an old VM was left under the name", n.name)
+		}
 		w.lose(n.job, "ResumeTimeout")
 		w.set(n, DownPoweredDown)
 	case n.state == PoweringDown && age >= modelSuspendTimeout:
@@ -260,6 +264,9 @@ func (w *world) create(names []NodeName) (taken map[NodeName]bool) {
 		}
 		w.made++
 		vm := &modelVM{id: fmt.Sprintf("vm-%d", w.made), made: w.now, booted: w.now.Add(w.span(10, 150))}
+		if w.chance(8) {
+			vm.kept = w.now.Add(w.span(200, 900))
+		}
 		if w.chance(3) {
 			vm.fate = fate(1 + w.IntN(4))
 		}
@@ -280,7 +287,7 @@ func (w *world) create(names []NodeName) (taken map[NodeName]bool) {
 
 func (w *world) terminate(t Target) {
 	vm := w.vms[t.Node]
-	if vm == nil || vm.id != t.NodeID || vm.asked {
+	if vm == nil || vm.id != t.NodeID || vm.asked || w.now.Before(vm.kept) || w.chance(10) {
 		return
 	}
 	if n := w.nodes[t.Node]; n.job != nil && (n.state == Idle || n.state == PowerDownPending) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"testing"
@@ -212,18 +213,15 @@ func TestDecideIsDeterministicAndChangesNoArgument(t *testing.T) {
 	property(t, func(t *rapid.T, now time.Time, p Policy, f Facts, plan Plan) {
 		before, policy := copyOf(f), copyOfPolicy(p)
 		again := Decide(now, p, f)
-		if diff := cmp.Diff(plan, again); diff != "" {
-			t.Fatalf("plan (-first +second):\n%s", diff)
+		if !reflect.DeepEqual(plan, again) {
+			t.Fatalf("plan (-first +second):\n%s", cmp.Diff(plan, again))
 		}
 		after := f.After(now, plan)
 		for i := range after.Nodes {
 			after.Nodes[i].Fail(now, ReasonVanished)
 		}
-		if diff := cmp.Diff(before, f); diff != "" {
-			t.Fatalf("facts (-before +after):\n%s", diff)
-		}
-		if diff := cmp.Diff(policy, p); diff != "" {
-			t.Fatalf("policy (-before +after):\n%s", diff)
+		if !reflect.DeepEqual(before, f) || !reflect.DeepEqual(policy, p) {
+			t.Fatalf("facts (-before +after):\n%s\npolicy:\n%s", cmp.Diff(before, f), cmp.Diff(policy, p))
 		}
 	})
 }
