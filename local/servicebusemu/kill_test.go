@@ -282,24 +282,37 @@ func leftIn(q *queue) map[string][]int {
 	return left
 }
 
-// slowWriter is a listener whose connections pause after every write.
-type slowWriter struct{ net.Listener }
+// witness is a listener whose connections look at a file before each write.
+type witness struct {
+	net.Listener
+	path string
 
-type slowConn struct{ net.Conn }
-
-func (l slowWriter) Accept() (net.Conn, error) {
-	nc, err := l.Listener.Accept()
-	return slowConn{nc}, err
+	mu   sync.Mutex
+	file []byte // when the latest write began
 }
 
-func (c slowConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	<-time.After(20 * time.Millisecond)
-	return n, err
+type witnessed struct {
+	net.Conn
+	w *witness
 }
 
-// Whoever has an answer finds the change in the file, even if the server does
-// nothing more.
+func (w *witness) Accept() (net.Conn, error) {
+	nc, err := w.Listener.Accept()
+	return witnessed{nc, w}, err
+}
+
+func (c witnessed) Write(b []byte) (int, error) {
+	file, err := os.ReadFile(c.w.path)
+	if err != nil {
+		return 0, err
+	}
+	c.w.mu.Lock()
+	c.w.file = file
+	c.w.mu.Unlock()
+	return c.Conn.Write(b)
+}
+
+// What an answer tells of is in the file before the answer is written.
 func TestTheFileIsWrittenBeforeTheAnswer(t *testing.T) {
 	for name, fsync := range map[string]bool{"to the system": false, "to the disk": true} {
 		t.Run(name, func(t *testing.T) {
@@ -311,20 +324,21 @@ func TestTheFileIsWrittenBeforeTheAnswer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			done := serveOn(srv, slowWriter{l})
+			w := &witness{Listener: l, path: srv.journals[0].path}
+			done := serveOn(srv, w)
 			n := &namespace{t: t, srv: srv, addr: l.Addr().String()}
 			n.client = n.newClient()
 			s, r := n.sender("q"), n.receiver("q", nil)
 			for range 3 {
 				n.must(s.SendMessage(n.ctx(), &azservicebus.Message{Body: []byte("a")}, nil))
-				state(t, srv, stateActive, 0, 1)
+				w.said(t, stateActive, 0, 1)
 				m := n.receiveOne(r, "a")
-				state(t, srv, stateLocked, 0, 1)
+				w.said(t, stateLocked, 0, 1)
 				n.must(r.AbandonMessage(n.ctx(), m, nil))
 				m = n.receiveOne(r, "a")
-				state(t, srv, stateLocked, 1, 1)
+				w.said(t, stateLocked, 1, 1)
 				n.must(r.CompleteMessage(n.ctx(), m, nil))
-				state(t, srv, stateActive, 0, 0)
+				w.said(t, stateActive, 0, 0)
 			}
 			n.must(srv.Close())
 			n.must(<-done)
@@ -332,10 +346,13 @@ func TestTheFileIsWrittenBeforeTheAnswer(t *testing.T) {
 	}
 }
 
-// state checks that the file of the queue has so many messages, all alike.
-func state(t *testing.T, srv *Server, want messageState, deliveries uint32, count int) {
+// said checks that the file had so many messages, all alike, when the latest write
+// began.
+func (w *witness) said(t *testing.T, want messageState, deliveries uint32, count int) {
 	t.Helper()
-	messages := onDisk(t, srv.journals[0]).messages[0]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	messages := replayed(t, w.file[len(fileMagic)+1:]).messages[0]
 	if len(messages) != count {
 		t.Fatalf("%d messages in the file, want %d", len(messages), count)
 	}
