@@ -69,12 +69,13 @@ func (a *arrayDecision) createWithin(groups [][]*Node, room, existing int) {
 			}
 		case len(group) <= room:
 			short = true
-			why := because(ReasonAvailable, "CycleCloud leaves room for %s now", count(max(available, 0), "node"))
+			why := because(ReasonAvailable, "%s needed together, CycleCloud leaves room for %d", count(len(group), "node"), max(available, 0))
 			for _, n := range group {
 				a.abortAfter(n, closeAfterShortage, why)
 			}
 		default:
-			why := because(ReasonMaxNodes, "the limit is %s, %d exist or are asked for", count(a.policy.MaxNodes, "node"), a.policy.MaxNodes-room)
+			why := because(ReasonMaxNodes, "%s needed together, the limit is %d and %d exist or are asked for",
+				count(len(group), "node"), a.policy.MaxNodes, a.policy.MaxNodes-room)
 			for _, n := range group {
 				a.overLimit(n, why)
 			}
@@ -82,7 +83,7 @@ func (a *arrayDecision) createWithin(groups [][]*Node, room, existing int) {
 	}
 	switch until := a.now.Add(closeAfterShortage); {
 	case short && available <= 0:
-		a.close(until, because(ReasonAvailable, "CycleCloud's availableCount is %d", a.facts.Available.Count))
+		a.close(until, because(ReasonAvailable, "CycleCloud leaves room for no node"))
 	case short:
 		a.reached(Retry, until) // smaller jobs may have what is left
 	}

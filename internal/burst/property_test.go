@@ -86,9 +86,19 @@ func drawFacts(t *rapid.T, now time.Time, p Policy) Facts {
 		if rapid.IntRange(0, 9).Draw(t, "nodearray unheard of") > 0 {
 			f.Nodearrays = append(f.Nodearrays, drawNodearray(t, now, array.Name))
 		}
+		kind := rapid.SampledFrom([]string{"any", "any", "storm", "rest"}).Draw(t, "kind")
 		for _, name := range array.Nodes {
 			if rapid.IntRange(0, 19).Draw(t, "node unheard of") > 0 {
-				f.Nodes = append(f.Nodes, drawNode(t, now, array.Name, name))
+				n := drawNode(t, now, array.Name, name)
+				switch kind {
+				case "storm": // jobs of several nodes ask for all at once
+					n.Slurm, n.Supply, n.CreatedAt, n.RefusedAt = PoweringUp, Absent, time.Time{}, time.Time{}
+					n.Jobs = []BootJob{{ID: strconv.Itoa(rapid.IntRange(2, 4).Draw(t, "storm's job")), Requeueable: true}}
+				case "rest": // only the fence has work
+					n.Slurm = rapid.SampledFrom([]SlurmState{PoweredDown, PoweredDown, Fenced, Fenced, StuckPoweredDown, PoweringDown}).Draw(t, "rest's state")
+					n.Supply, n.AbortedAt = Absent, time.Time{}
+				}
+				f.Nodes = append(f.Nodes, n)
 			}
 		}
 	}
