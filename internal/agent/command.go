@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,34 +28,54 @@ const (
 	maxCommandJobs = 1000
 )
 
-// obey carries out the commands that were received. A message is settled only
-// after its result is stored; what could not be settled stays in the backlog.
-func (t *term) obey(ctx context.Context) error {
+// errNotYet postpones a command whose targets are about to become ready.
+var errNotYet = errors.New("not yet")
+
+// obey carries out the commands that were received and reports whether any was.
+// A message is settled only after its result is stored; what could not be
+// settled stays in the backlog.
+func (t *term) obey(ctx context.Context) (acted bool, err error) {
 	if err := t.verify(ctx); err != nil {
-		return err
+		return false, err
 	}
+	var postponed []bus.Received
+	defer func() { t.backlog = append(postponed, t.backlog...) }()
 	for len(t.backlog) > 0 && ctx.Err() == nil {
 		message := t.backlog[0]
-		if err := t.carryOutMessage(ctx, message); err != nil {
-			return err
+		err := t.carryOutMessage(ctx, message)
+		if errors.Is(err, errNotYet) {
+			t.backlog, postponed = t.backlog[1:], append(postponed, message)
+			continue
 		}
-		if t.dirty {
-			state, err := t.charge.encode(t.Clock.Now())
-			if err != nil {
-				return err
-			}
-			if err := t.session.SetState(ctx, state); err != nil {
-				return err
-			}
-			t.dirty = false
+		if err == nil {
+			err = t.store(ctx)
 		}
-		t.backlog = t.backlog[1:]
+		if err != nil {
+			return acted, err
+		}
+		t.backlog, acted = t.backlog[1:], true
 		if err := t.session.Complete(ctx, message); err != nil {
 			// It is delivered again, and answered by what is stored.
 			t.Logger.Warn("command was not completed", logging.MessageID, message.ID, logging.Error, err)
 		}
 	}
-	return ctx.Err()
+	return acted, ctx.Err()
+}
+
+// store writes the charge into the session state, if it has changed.
+func (t *term) store(ctx context.Context) error {
+	if !t.dirty {
+		return nil
+	}
+	state, err := t.charge.encode(t.Clock.Now())
+	if err != nil {
+		return err
+	}
+	if err := t.session.SetState(ctx, state); err != nil {
+		return err
+	}
+	t.dirty = false
+	return nil
 }
 
 func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error {
@@ -75,9 +96,12 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 	if t.charge.find(command.ID) {
 		return nil
 	}
-	result := t.carryOut(ctx, command)
+	result, err := t.carryOut(ctx, command)
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if err != nil {
+		return err
 	}
 	result.ID, result.Generation = command.ID, command.Generation
 	result.Error = bounded(result.Error, maxErrorBytes)
@@ -118,18 +142,22 @@ func failed(err error) event.CommandResult {
 var notYet = []event.CommandKind{event.ReleaseJobs, event.RevokeJobs, event.GatePartition, event.NoticeJobs}
 
 // carryOut does what a command asks, as far as its targets still are what the
-// cloud took them for.
-func (t *term) carryOut(ctx context.Context, c event.SlurmCommand) event.CommandResult {
+// cloud took them for. The only error is errNotYet.
+func (t *term) carryOut(ctx context.Context, c event.SlurmCommand) (event.CommandResult, error) {
 	if c.Kind == event.BeginNow {
 		return t.beginNow(ctx, c)
 	}
 	if slices.Contains(notYet, c.Kind) {
-		return refused("%s is not yet carried out by this version", c.Kind)
+		return refused("%s is not yet carried out by this version", c.Kind), nil
 	}
 	rule, known := nodeRules[c.Kind]
 	if !known {
-		return refused("command %.40q is not known", c.Kind)
+		return refused("command %.40q is not known", c.Kind), nil
 	}
+	return t.carryOutOnNodes(ctx, c, rule), nil
+}
+
+func (t *term) carryOutOnNodes(ctx context.Context, c event.SlurmCommand, rule nodeRule) event.CommandResult {
 	names, result := t.targets(c)
 	if len(names) == 0 {
 		return result

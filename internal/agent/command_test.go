@@ -212,6 +212,10 @@ func TestResultsAreRepeatedUntilTheyAreKnown(t *testing.T) {
 		if got := w.slurm.done(); len(got) != 2 {
 			t.Errorf("a known command was carried out again: %v", got)
 		}
+		time.Sleep(61 * time.Minute)
+		if got := w.bus.last(t).CommandResults; len(got) != 0 {
+			t.Errorf("repeated for more than an hour: %+v", got)
+		}
 	})
 }
 
@@ -309,6 +313,43 @@ func TestBeginNowIsForWaitingJobs(t *testing.T) {
 		}
 		if result := w.order(event.SlurmCommand{ID: "d", Kind: event.BeginNow}); result.State != event.ResultRefused {
 			t.Errorf("no jobs: %+v", result)
+		}
+	})
+}
+
+func TestBeginNowWaitsUntilTheJobHasLeftItsNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.slurm.jobs = []slurm.Job{{ID: 7, State: slurm.JobCompleting}, {ID: 8, State: slurm.JobCompleting}}
+		runAgent(t, w.options())
+		time.Sleep(time.Second)
+		w.bus.put(t, event.SlurmCommand{ID: "a", Kind: event.BeginNow, Generation: 1, Jobs: event.JobIDs{"7"}})
+		w.bus.put(t, event.SlurmCommand{ID: "b", Kind: event.BeginNow, Generation: 1, Jobs: event.JobIDs{"8"}})
+		sent := len(w.bus.all())
+		time.Sleep(10 * time.Second)
+		if len(w.slurm.done()) != 0 || len(of(w.bus, completed)) != 0 {
+			t.Fatalf("did %v, settled %v too early", w.slurm.done(), of(w.bus, completed))
+		}
+		if got := len(w.bus.all()) - sent; got > 1 {
+			t.Errorf("%d snapshots were sent while nothing happened", got)
+		}
+		if r := w.order(event.SlurmCommand{ID: "c", Kind: event.PowerUp, Nodes: "htc-1"}); r.State != event.ResultOK {
+			t.Errorf("another command meanwhile: %+v", r)
+		}
+		w.slurm.change(func(s *fakeSlurm) {
+			s.jobs[0].State, s.jobs[0].Eligible = slurm.JobPending, time.Now().Add(121*time.Second)
+		})
+		time.Sleep(2 * time.Second)
+		if got := w.slurm.done(); len(got) != 2 || !strings.HasPrefix(got[1], "job 7 ") {
+			t.Errorf("did %v", got)
+		}
+		time.Sleep(time.Minute) // the other job never leaves
+		states := map[string]event.ResultState{}
+		for _, r := range w.bus.last(t).CommandResults {
+			states[r.ID] = r.State
+		}
+		if diff := cmp.Diff(map[string]event.ResultState{"a": event.ResultOK, "b": event.ResultStale, "c": event.ResultOK}, states); diff != "" {
+			t.Errorf("results (-want +got):\n%s", diff)
 		}
 	})
 }

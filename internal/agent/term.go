@@ -29,6 +29,9 @@ type term struct {
 	// has not settled yet.
 	commands chan []bus.Received
 	backlog  []bus.Received
+	// postponed says when commands that cannot be carried out yet were first
+	// looked at.
+	postponed map[string]time.Time
 
 	sequence int64
 	// accepted counts the snapshots that the broker has taken.
@@ -68,7 +71,7 @@ func (a *Agent) begin(ctx context.Context, session Session, accepting time.Time)
 		return nil, err
 	}
 	return &term{
-		Agent: a, session: session, heldSince: accepting, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(),
+		Agent: a, session: session, heldSince: accepting, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(), postponed: map[string]time.Time{},
 	}, nil
 }
 
@@ -185,13 +188,15 @@ func (t *term) loop(ctx context.Context, end context.CancelCauseFunc) {
 	full, cause := true, event.CausePoll
 	for ctx.Err() == nil {
 		if len(t.backlog) > 0 {
-			err := t.obey(ctx)
+			acted, err := t.obey(ctx)
 			t.conditions.report("carrying out commands", err)
 			if bus.Lost(err) {
 				end(fmt.Errorf("%w: %w", errSessionLost, err))
 				return
 			}
-			full, cause = true, event.CauseCommand
+			if acted {
+				full, cause = true, event.CauseCommand
+			}
 		}
 		if full && ctx.Err() == nil {
 			if t.publish(ctx, cause) == nil {
