@@ -187,7 +187,11 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 		if n.Slurm != DownPoweredDown && n.Slurm != StuckPoweredDown && (n.Supply == Absent || n.Supply == SupplyUnknown) {
 			return fmt.Errorf("powers down %s, which is %s/%s", n.Name, n.Slurm, n.Supply)
 		}
-	case FenceNodes, UnfenceNodes, BeginNow:
+	case UnfenceNodes:
+		if !n.AbortedAt.IsZero() && j.now.Before(n.AbortedAt.Add(5*time.Minute)) {
+			return fmt.Errorf("gives %s back just after its boot was aborted", n.Name)
+		}
+	case FenceNodes, BeginNow:
 	}
 	return nil
 }
@@ -235,8 +239,12 @@ func (j judge) fence() error {
 		if unfenced > 0 && taken+offered+going > array.MaxNodes {
 			return fmt.Errorf("unfences %d nodes of %s before %d fences are confirmed", unfenced, array.Name, going)
 		}
-		if unfenced > 0 && j.facts.Paused {
-			return fmt.Errorf("unfences %d nodes of %s while paused", unfenced, array.Name)
+		rests := j.facts.Paused || j.now.Before(j.facts.nodearray(array.Name).ClosedUntil)
+		for _, c := range j.plan.Closings {
+			rests = rests || c.Nodearray == array.Name
+		}
+		if rests && offered > 0 {
+			return fmt.Errorf("offers %d nodes of %s, which is paused or rests", offered, array.Name)
 		}
 	}
 	return nil

@@ -334,3 +334,19 @@ func copyOfPolicy(p Policy) Policy {
 	}
 	return p
 }
+
+// FuzzDecide lets the fuzzer's bytes draw policy and facts.
+func FuzzDecide(f *testing.F) {
+	f.Fuzz(rapid.MakeFuzz(func(t *rapid.T) {
+		p := drawPolicy(t)
+		facts := drawFacts(t, origin, p)
+		plan := Decide(origin, p, facts)
+		if err := breach(origin, p, facts, plan); err != nil {
+			t.Fatalf("the plan %v\n%s", err, renderPlan(origin, plan))
+		}
+		facts = facts.After(origin, plan)
+		if again := Decide(origin, p, facts); again.Acts() {
+			t.Fatalf("after\n%s\ncame\n%s", renderPlan(origin, plan), renderPlan(origin, again))
+		}
+	}))
+}
