@@ -45,12 +45,21 @@ func TestTheModelEndsAtZero(t *testing.T) {
 		t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
 			t.Parallel()
 			plans, vms, done, lost := 0, 0, 0, 0
+			met := map[Code]int{}
 			for seed := lane; seed < seeds; seed += lanes {
 				s, err := runModel(seed)
 				if err != nil {
 					t.Fatalf("SLURMBURST_MODEL_SEED=%d: %v\n%s", seed, err, strings.Join(s.story[max(0, len(s.story)-40):], "\n"))
 				}
 				plans, vms, done, lost = plans+s.plans, vms+s.made, done+s.done, lost+s.lost
+				for code, n := range s.met {
+					met[code] += n
+				}
+			}
+			for _, e := range Explanations() {
+				if met[e.Code] == 0 && !slices.Contains(elsewhere, e.Code) {
+					t.Errorf("no cluster ever met the reason %s", e.Code)
+				}
 			}
 			t.Logf("%d plans, %d VMs, %d jobs completed, %d ended by Slurm: ResumeTimeout or a VM that vanished", plans, vms, done, lost)
 			if done < int(seeds/lanes) || lost > done/5 {
@@ -60,12 +69,20 @@ func TestTheModelEndsAtZero(t *testing.T) {
 	}
 }
 
+// elsewhere are the reasons that only other tests meet: what admins do to nodes,
+// what Slurm does of which the model knows nothing, and questions that a pass
+// answers at once.
+var elsewhere = []Code{ReasonDrainedByAdmin, ReasonReserved, ReasonNotResponding, ReasonUndefined, ReasonUnknownState, ReasonNoSnapshot,
+	ReasonAskCycleCloud, ReasonOlderSnapshot}
+
 // shell does around the core what internal/reconcile does, in memory.
 type shell struct {
 	*world
 	policy Policy
 	facts  Facts
 	plans  int
+	met    map[Code]int // how often each reason for an effect or failure was met
+	blind  bool         // the agent never sees which resume call it was
 
 	epoch, sequence int64
 	mail            []delivery // snapshots on their way
@@ -99,7 +116,8 @@ type order struct {
 }
 
 func runModel(seed uint64) (*shell, error) {
-	s := &shell{world: newWorld(seed), epoch: 1, answered: map[int]bool{}, sent: map[int]order{}}
+	s := &shell{world: newWorld(seed), epoch: 1, answered: map[int]bool{}, sent: map[int]order{}, met: map[Code]int{}}
+	s.blind = s.IntN(3) == 0
 	s.policy = Policy{MaxActAge: 90 * time.Second, Nodearrays: []Nodearray{s.array}}
 	s.facts.Nodearrays = []NodearrayFacts{{Name: s.array.Name}}
 	for _, name := range s.array.Nodes {
@@ -130,7 +148,9 @@ func (s *shell) reports() map[NodeName]Node {
 			r.Slurm = Busy
 		}
 		if n.state == PoweringUp {
-			r.ResumeID = fmt.Sprintf("%s/%d", name, n.resume)
+			if !s.blind {
+				r.ResumeID = fmt.Sprintf("%s/%d", name, n.resume)
+			}
 			if n.job != nil {
 				r.Jobs = []BootJob{{n.job.id, n.job.batch}}
 			}
@@ -249,6 +269,7 @@ func (s *shell) pass(sweep bool) {
 			s.breaks("a plan %v\n%s", err, renderPlan(s.now, plan))
 		}
 		s.plans++
+		reasonsOf(plan, func(r Reason) { s.met[r.Code]++ })
 		next := s.facts.After(s.now, plan)
 		if plan.Acts() || len(plan.Failures) > 0 {
 			s.tell("%s\n%s", s.picture(), renderPlan(s.now, plan))
