@@ -76,9 +76,9 @@ func zipped(t *testing.T, size int) []byte {
 // come back; whatever it is, the app does not fall over it.
 func TestWhatCannotSucceedIsRejected(t *testing.T) {
 	good := snapshot(t, 1)
-	changed := func(old, new string) delivery {
+	changed := func(from, to string) delivery {
 		d := snapshot(t, 1)
-		d.body = bytes.ReplaceAll(d.body, []byte(old), []byte(new))
+		d.body = bytes.ReplaceAll(d.body, []byte(from), []byte(to))
 		return d
 	}
 	gzipped := map[string]any{event.EncodingProperty: "gzip"}

@@ -166,8 +166,7 @@ func TestErrorsTellCallersOnlyWhatTheyCanMend(t *testing.T) {
 		"unclassified": {fmt.Errorf("list: %s", secret), 500},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var w *world
-			w = newWorld(t, func(o *handlers.Options) { o.State = brokenTables{err: c.err} })
+			w := newWorld(t, func(o *handlers.Options) { o.State = brokenTables{err: c.err} })
 			p := w.page("/api/state/v1/clusters", c.status)
 			if p.Error == "" || strings.Contains(p.Error, "secret-place") || p.Items != nil {
 				t.Errorf("answer %+v", p)

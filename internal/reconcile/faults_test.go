@@ -121,8 +121,8 @@ func TestEveryCallMayBeTheLast(t *testing.T) {
 	t.Logf("%d calls: %v", whole.calls, whole.byCall)
 	for how := range blows {
 		first, step := 1, 1
-		if how != dieBefore { // between them, the other blows strike every call
-			first, step = int(how), 2
+		if how != dieBefore { // an answer that fails ends the pass as a death does
+			first, step = int(how), 3
 		}
 		for n := first; n <= whole.calls; n += step {
 			f := &faults{at: n, how: how}

@@ -82,7 +82,7 @@ func TestTheWorldSurvives(t *testing.T) {
 			m.fired = len(m.outbox.timers)
 		},
 	} {
-		for _, from := range []int{1, 2, 4, 6, 9, 12} {
+		for _, from := range []int{1, 3, 6, 10} {
 			t.Run(fmt.Sprintf("%s at tick %d", name, from), func(t *testing.T) {
 				m := newModel(t, 4)
 				for tick := 1; tick <= from+12; tick++ {

@@ -376,31 +376,61 @@ func TestPausingStartsNothingNewAndKillsNothing(t *testing.T) {
 	s.want("the running one", s.cloud.nodes["htc-1"].StatusText, "Preparing")
 }
 
-// A plan that does not fit one commit is carried out over several.
-func TestAHugePlanIsCarriedOutInParts(t *testing.T) {
-	const nodes = 9_500
+// A plan that does not fit one commit is carried out over several, each
+// nodearray for itself.
+func TestAPlanForManyNodearraysIsCarriedOutInParts(t *testing.T) {
+	const arrays = 100
 	s := newSite(t)
-	array := &s.policy.Nodearrays[0]
-	array.Nodes, array.MaxNodes = nil, nodes
-	for i := range nodes {
-		array.Nodes = append(array.Nodes, burst.NodeName(fmt.Sprintf("htc-%d", i+1)))
-	}
-	s.cloud.available, s.cloud.most = nodes, nodes
-	s.restart()
-	s.report()
+	s.policy.Nodearrays = nil
 	q := s.pressure()
-	q.CloudNodes[0].Groups = []event.NodeGroup{{
-		State: "ALLOCATED", Flags: []string{"NOT_RESPONDING", "POWERING_UP"}, Nodes: fmt.Sprintf("htc-[1-%d]", nodes), Since: s.now,
-	}}
-	if _, err := s.rec.Pressure(t.Context(), q, s.now); err != nil {
-		t.Fatal(err)
+	q.CloudNodes = nil
+	for i := range arrays {
+		name := fmt.Sprintf("a%02d", i)
+		s.policy.Nodearrays = append(s.policy.Nodearrays, burst.Nodearray{
+			Name: burst.NodearrayName(name), Partition: name, Nodes: []burst.NodeName{burst.NodeName(name + "-1"), burst.NodeName(name + "-2")},
+			MachineType: "Standard_F4s_v2", MaxNodes: 1, IdleTimeout: time.Minute, BootDeadline: 10 * time.Minute,
+		})
+		q.CloudNodes = append(q.CloudNodes, event.CloudNodes{Nodearray: name, Defined: 2, Usable: 2, PoweredDown: 2})
 	}
-	s.want("VMs after the first commit", s.cloud.ids, ledger.MaxIntents*100)
+	s.restart()
+	s.send(q)
+	s.want("fences of the first commit", len(s.outbox.commands), ledger.MaxIntents)
+	s.follow()
+	s.want("fences in the end", len(s.outbox.commands), arrays)
+
+	for i := range q.CloudNodes {
+		c := &q.CloudNodes[i]
+		c.Groups = []event.NodeGroup{
+			{State: "ALLOCATED", Flags: []string{"NOT_RESPONDING", "POWERING_UP"}, Nodes: c.Nodearray + "-1", Since: s.now},
+			{State: "IDLE", Flags: []string{"DRAIN", "POWERED_DOWN"}, Nodes: c.Nodearray + "-2", Since: s.now, Reason: event.FenceReason},
+		}
+	}
+	s.answer()
+	q.CommandResults = s.results
+	q.Sequence++
+	s.send(q)
+	s.want("VMs after the first commit", s.cloud.ids, ledger.MaxIntents)
+	s.follow()
+	s.want("VMs in the end", s.cloud.ids, arrays)
+	s.want("open intents", len(s.intents()), 0)
+	if row := s.row("a99-1"); row.Nodearray != "a99" || row.Supply != "booting" {
+		t.Errorf("the row is %+v", row)
+	}
+}
+
+func (s *site) send(q event.QueuePressure) {
+	s.t.Helper()
+	if _, err := s.rec.Pressure(s.t.Context(), q, s.now); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// follow delivers the recheck that a pass asked for.
+func (s *site) follow() {
+	s.t.Helper()
 	last := s.outbox.timers[len(s.outbox.timers)-1]
 	s.want("the timer that follows", last.Purpose, event.Recheck)
-	if _, err := s.rec.Timer(t.Context(), last); err != nil {
-		t.Fatal(err)
+	if _, err := s.rec.Timer(s.t.Context(), last); err != nil {
+		s.t.Fatal(err)
 	}
-	s.want("VMs in the end", s.cloud.ids, nodes)
-	s.want("open intents", len(s.intents()), 0)
 }

@@ -215,11 +215,15 @@ func (f *fakeCloud) Status(context.Context, cyclecloud.ClusterName, bool) (cycle
 	if err := f.call("status"); err != nil {
 		return cyclecloud.ClusterStatus{}, err
 	}
-	return cyclecloud.ClusterStatus{State: "Started", TargetState: "Started", NodeArrays: []cyclecloud.NodeArray{{
-		Name: "htc", MaxCount: &f.most, Buckets: []cyclecloud.Bucket{{
-			MachineType: "Standard_F4s_v2", Valid: true, AvailableCount: &f.available, MaxCount: &f.most,
-		}},
-	}}}, nil
+	s := cyclecloud.ClusterStatus{State: "Started", TargetState: "Started"}
+	for _, a := range f.site.policy.Nodearrays {
+		s.NodeArrays = append(s.NodeArrays, cyclecloud.NodeArray{
+			Name: cyclecloud.NodeArrayName(a.Name), MaxCount: &f.most, Buckets: []cyclecloud.Bucket{{
+				MachineType: cyclecloud.MachineType(a.MachineType), Valid: true, AvailableCount: &f.available, MaxCount: &f.most,
+			}},
+		})
+	}
+	return s, nil
 }
 
 func (f *fakeCloud) Nodes(context.Context, cyclecloud.ClusterName) ([]cyclecloud.Node, error) {
@@ -270,7 +274,7 @@ func (f *fakeCloud) CreateEncoded(_ context.Context, _ cyclecloud.ClusterName, b
 		}
 		f.ids++
 		f.nodes[set.NameFormat] = cyclecloud.Node{
-			ID: cyclecloud.NodeID(fmt.Sprintf("id-%d", f.ids)), Name: cyclecloud.NodeName(set.NameFormat), NodeArray: "htc",
+			ID: cyclecloud.NodeID(fmt.Sprintf("id-%d", f.ids)), Name: cyclecloud.NodeName(set.NameFormat), NodeArray: cyclecloud.NodeArrayName(set.NodeArray),
 			Status: cyclecloud.StatusPreparing, StatusText: "Preparing", TargetState: cyclecloud.StatusStarted,
 		}
 		if f.onCreate != nil {
