@@ -72,8 +72,10 @@ func TestTheModelEndsAtZero(t *testing.T) {
 // elsewhere are the reasons that only other tests meet: what admins do to nodes,
 // what Slurm does of which the model knows nothing, and questions that a pass
 // answers at once.
-var elsewhere = []Code{ReasonDrainedByAdmin, ReasonReserved, ReasonNotResponding, ReasonUndefined, ReasonUnknownState, ReasonNoSnapshot,
-	ReasonAskCycleCloud, ReasonOlderSnapshot}
+var elsewhere = []Code{
+	ReasonDrainedByAdmin, ReasonReserved, ReasonNotResponding, ReasonUndefined, ReasonUnknownState, ReasonNoSnapshot,
+	ReasonAskCycleCloud, ReasonOlderSnapshot,
+}
 
 // shell does around the core what internal/reconcile does, in memory.
 type shell struct {
