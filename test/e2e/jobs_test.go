@@ -7,11 +7,10 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/slurmburst/slurmburst/local/child"
 	"github.com/slurmburst/slurmburst/local/slurmlab"
 )
 
@@ -28,38 +27,53 @@ func (s *site) batch(seconds int, args ...string) int {
 
 // client is an srun or salloc that waits for its nodes.
 type client struct {
+	*child.Process
 	name string
-	cmd  *exec.Cmd
 	out  *bytes.Buffer
-	done chan error
 }
 
 // run starts srun or salloc with nodes for itself.
 func (s *site) run(program string, args ...string) *client {
 	s.Helper()
-	c := &client{name: program + " " + strings.Join(args, " "), out: &bytes.Buffer{}, done: make(chan error, 1)}
-	// Not the subtest's context: the client may outlive a failed step by a moment.
-	c.cmd = s.Lab.Command(context.WithoutCancel(s.ctx), program, append([]string{"--exclusive"}, args...)...)
-	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := c.cmd.Start(); err != nil {
+	c := &client{name: program + " " + strings.Join(args, " "), out: &bytes.Buffer{}}
+	// It ends by Kill: the context of a test is over before its clean-up.
+	cmd := s.Lab.Command(context.WithoutCancel(s.ctx), program, append([]string{"--exclusive"}, args...)...)
+	cmd.Stdout, cmd.Stderr = c.out, c.out
+	var err error
+	if c.Process, err = child.Start(cmd); err != nil {
 		s.Fatalf("%s: %v", c.name, err)
 	}
-	go func() { c.done <- c.cmd.Wait() }()
-	s.Cleanup(func() { _ = c.cmd.Process.Kill() }) // it has ended, or the test has failed
+	s.Cleanup(c.Kill)
 	return c
+}
+
+// end waits for the client's end and gives its error.
+func (s *site) end(c *client) error {
+	s.Helper()
+	select {
+	case <-c.Done():
+	case <-time.After(soon):
+		s.Fatalf("%s did not end within %s; jobs: %s", c.name, soon, s.queue())
+	}
+	return c.Err()
 }
 
 // wait ends the test unless the client ends well.
 func (s *site) wait(c *client) {
 	s.Helper()
-	select {
-	case err := <-c.done:
-		if err != nil {
-			s.Fatalf("%s: %v: %s", c.name, err, c.out)
-		}
-	case <-time.After(soon):
-		s.Fatalf("%s did not end within %s; jobs: %s", c.name, soon, s.queue())
+	if err := s.end(c); err != nil {
+		s.Fatalf("%s: %v: %s; jobs: %s", c.name, err, c.out, s.queue())
+	}
+}
+
+// cancel cancels the job of a client by its name, and sees the client off.
+func (s *site) cancel(c *client, name string) {
+	s.Helper()
+	if _, err := s.Lab.Run(s.ctx, "scancel", "--name="+name); err != nil {
+		s.Fatal(err)
+	}
+	if err := s.end(c); err == nil {
+		s.Errorf("%s was cancelled and ended well: %s", c.name, c.out)
 	}
 }
 
@@ -72,8 +86,7 @@ func (s *site) queue() string {
 	return strings.ReplaceAll(out, "\n", " ")
 }
 
-// pending gives Slurm's reason for each waiting job, by its id as squeue
-// prints it and by its name.
+// waiting gives Slurm's reason why the job of that name waits.
 func (s *site) waiting(name string) (reason string, found bool) {
 	s.Helper()
 	out, err := s.Lab.Squeue(s.ctx, "--noheader", "--states=PENDING", "--name="+name, "--format=%r")
@@ -86,8 +99,13 @@ func (s *site) waiting(name string) (reason string, found bool) {
 // awaitCompleted waits until each of the jobs is COMPLETED.
 func (s *site) awaitCompleted(ids ...int) {
 	s.Helper()
+	s.awaitCompletedWithin(soon, ids...)
+}
+
+func (s *site) awaitCompletedWithin(within time.Duration, ids ...int) {
+	s.Helper()
 	for _, id := range ids {
-		s.eventually(soon, fmt.Sprintf("job %d is COMPLETED", id), func() (bool, string) {
+		s.eventually(within, fmt.Sprintf("job %d is COMPLETED", id), func() (bool, string) {
 			out, err := s.Lab.Squeue(s.ctx, "--noheader", "--array", "--states=all", fmt.Sprintf("--jobs=%d", id), "--format=%T")
 			if err != nil {
 				return false, err.Error()

@@ -18,6 +18,10 @@ func TestAClusterWithALimit(t *testing.T) {
 		Nodearrays: []world.Nodearray{{Name: "htc", Nodes: 6, MaxNodes: 2, IdleTimeout: 5 * time.Second, BootDeadline: 90 * time.Second}},
 	})
 	t.Run("jobs wait for the limit and none is lost", func(t *testing.T) { limitHolds(s.sub(t)) })
+	t.Run("a paused cluster makes no nodes", func(t *testing.T) { pauseHolds(s.sub(t)) })
+	t.Run("hook calls for strangers are errors", func(t *testing.T) { strangersAreRefused(s.sub(t)) })
+	t.Run("bad messages are set aside", func(t *testing.T) { badMessagesAreSetAside(s.sub(t)) })
+	t.Run("admins see it all", func(t *testing.T) { adminsSee(s.sub(t)) })
 }
 
 // limitHolds: with at most 2 nodes, a 4-node srun, a salloc, a --no-requeue
@@ -55,12 +59,7 @@ func limitHolds(s *site) {
 	} else {
 		s.Logf("the 4-node job waits: %s", reason)
 	}
-	if _, err := s.Lab.Run(s.ctx, "scancel", "--name=four"); err != nil {
-		s.Fatal(err)
-	}
-	if err := <-four.done; err == nil {
-		s.Errorf("the cancelled srun ended well: %s", four.out)
-	}
+	s.cancel(four, "four")
 	s.awaitZero()
 	s.noneLostItsNode()
 	if twice := s.abortedTwice(); len(twice) > 0 {
