@@ -204,6 +204,7 @@ func (s *fakeSlurm) done() []string {
 type fakeBus struct {
 	mu        sync.Mutex
 	down      error // answered to every call
+	noSend    error // answered to every send
 	holder    *fakeSession
 	state     []byte
 	waiting   []bus.Received
@@ -222,8 +223,8 @@ type sent struct {
 func (b *fakeBus) Send(_ context.Context, queue string, m bus.Message) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.down != nil {
-		return b.down
+	if err := errors.Join(b.down, b.noSend); err != nil {
+		return fault.New(fault.Transient, "send", err)
 	}
 	encoding, _ := m.Properties[event.EncodingProperty].(string)
 	q, err := event.DecodeQueuePressure(m.Body, encoding)

@@ -108,6 +108,7 @@ func (h *head) spoolFiles() int {
 
 // One head node goes through what the cloud can ask of it.
 func TestRealSlurmIsReportedAndObeys(t *testing.T) {
+	t.Parallel()
 	h := startHead(t, slurmlab.Config{
 		LocalNodes: 1, SuspendTimeout: 5 * time.Second, Partitions: []slurmlab.CloudPartition{{Name: "htc", Count: 5}},
 	})

@@ -163,6 +163,7 @@ func (p *program) start() *child.Process {
 // The agent is killed while Service Bus is out of reach and Slurm asks for a
 // node; its successor tells of it. Then slurmctld is away while a command comes.
 func TestOutagesAndKillsLoseNothing(t *testing.T) {
+	t.Parallel()
 	h := startHead(t, slurmlab.Config{Partitions: []slurmlab.CloudPartition{{Name: "htc", Count: 5}}})
 	c := newCloud(t)
 	network := newLine(t, c.addr)
@@ -230,6 +231,7 @@ func TestOutagesAndKillsLoseNothing(t *testing.T) {
 }
 
 func TestTheProgramSaysWhatItLacks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "burst-agent")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, "../../cmd/burst-agent").CombinedOutput(); err != nil {

@@ -20,7 +20,7 @@ func TestASpoolFileIsRemovedOnlyOnceItsSnapshotWasAccepted(t *testing.T) {
 		w := newWorld(t)
 		runAgent(t, w.options())
 		time.Sleep(time.Second)
-		w.bus.set(func(b *fakeBus) { b.down = errOutage })
+		w.bus.set(func(b *fakeBus) { b.noSend = errOutage })
 		w.slurm.setNode("htc-1", "ALLOCATED+CLOUD+POWERING_UP+NOT_RESPONDING", "")
 		id := w.hook(spool.Resume, "htc-1")
 		time.Sleep(20 * time.Second)
@@ -28,7 +28,7 @@ func TestASpoolFileIsRemovedOnlyOnceItsSnapshotWasAccepted(t *testing.T) {
 			t.Fatal("the hook call was removed before anybody took it")
 		}
 		before := len(w.bus.all())
-		w.bus.set(func(b *fakeBus) { b.down = nil })
+		w.bus.set(func(b *fakeBus) { b.noSend = nil })
 		time.Sleep(20 * time.Second)
 		told := w.bus.all()[before].q
 		if up := told.CloudNodes[0].PoweringUp; len(up) != 1 || up[0].ResumeID != id || told.Cause != event.CauseResume {

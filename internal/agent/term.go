@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/bus"
@@ -32,6 +33,10 @@ type term struct {
 	// postponed says when commands that cannot be carried out yet were first
 	// looked at.
 	postponed map[string]time.Time
+
+	// doubt says that the connection broke: the session may have been another's
+	// since.
+	doubt atomic.Bool
 
 	sequence int64
 	// accepted counts the snapshots that the broker has taken.
@@ -144,6 +149,20 @@ func (t *term) verify(ctx context.Context) error {
 	return nil
 }
 
+// settleDoubt makes sure that our epoch still stands before anything is said
+// over a connection that broke. The cloud would refuse an older epoch, but the
+// spool would have been emptied into it.
+func (t *term) settleDoubt(ctx context.Context) error {
+	if !t.doubt.Swap(false) {
+		return nil
+	}
+	err := t.verify(ctx)
+	if err != nil {
+		t.doubt.Store(true)
+	}
+	return err
+}
+
 const (
 	// commandsAtOnce bounds the commands that are received together.
 	commandsAtOnce = 32
@@ -165,6 +184,7 @@ func (t *term) receive(ctx context.Context, end context.CancelCauseFunc) {
 		}
 		t.conditions.report("receiving commands", err)
 		if len(messages) == 0 {
+			t.doubt.Store(true)
 			t.pause(ctx, receivePause)
 			continue
 		}
@@ -199,7 +219,12 @@ func (t *term) loop(ctx context.Context, end context.CancelCauseFunc) {
 			}
 		}
 		if full && ctx.Err() == nil {
-			if t.publish(ctx, cause) == nil {
+			err := t.publish(ctx, cause)
+			if bus.Lost(err) {
+				end(fmt.Errorf("%w: %w", errSessionLost, err))
+				return
+			}
+			if err == nil {
 				full, cause = false, event.CausePoll
 			}
 		}
@@ -266,6 +291,10 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 		}
 		t.failures = 0
 	}()
+	if err := t.settleDoubt(ctx); err != nil {
+		t.conditions.report("publishing snapshots", err)
+		return err
+	}
 	r, err := t.look(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -287,6 +316,7 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 	}
 	t.conditions.report("publishing snapshots", err)
 	if err != nil {
+		t.doubt.Store(true)
 		return err
 	}
 	t.accept(q, r, digest)
