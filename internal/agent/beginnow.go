@@ -38,6 +38,7 @@ func (t *term) beginNow(ctx context.Context, c event.SlurmCommand) (event.Comman
 			}
 		case slurm.JobPending:
 			waiting[jobID(jobs[i].Ref())] = jobs[i].Ref()
+		default: // started or ended meanwhile
 		}
 	}
 	delete(t.postponed, c.ID)
