@@ -9,6 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -36,6 +37,9 @@ type ctl struct {
 
 var errNoCluster = errors.New("no such cluster")
 
+// errNobody says that there is nothing to show yet.
+var errNobody = errors.New("no cluster has reported yet")
+
 // errSeveral asks for a choice.
 var errSeveral = errors.New("several clusters have reported; choose one with --cluster")
 
@@ -50,10 +54,12 @@ func (c *ctl) chosen(ctx context.Context) (store, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if c.cluster == "" && len(clusters) == 1 {
+	switch {
+	case len(clusters) == 0:
+		return nil, "", errNobody
+	case c.cluster == "" && len(clusters) == 1:
 		return tables, clusters[0].Cluster.Cluster, nil
-	}
-	if c.cluster == "" && len(clusters) > 1 {
+	case c.cluster == "":
 		return nil, "", errSeveral
 	}
 	for _, known := range clusters {
@@ -99,7 +105,7 @@ func show[T any](c *ctl, out io.Writer, rows []T, header string, line func(T) []
 			if i > 0 {
 				fmt.Fprint(w, "\t")
 			}
-			fmt.Fprint(w, cell)
+			fmt.Fprint(w, flat(fmt.Sprint(cell)))
 		}
 		fmt.Fprintln(w)
 	}
@@ -107,6 +113,17 @@ func show[T any](c *ctl, out io.Writer, rows []T, header string, line func(T) []
 		return fmt.Errorf("print: %w", err)
 	}
 	return nil
+}
+
+// flat keeps a cell on its line and in its column, and the terminal as it is:
+// reasons and details are other people's text.
+func flat(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // ago says how long ago t was; a dash for never.
@@ -168,13 +185,16 @@ func (c *ctl) printStatus(out io.Writer, views []clusterView) error {
 	if c.json {
 		return show(c, out, views, "", nil)
 	}
+	if len(views) == 0 {
+		fmt.Fprintln(out, errNobody)
+	}
 	for _, v := range views {
 		gate := "running"
 		if v.Cluster.Paused {
-			gate = fmt.Sprintf("PAUSED by %s %s ago: %s", v.Cluster.PausedBy, ago(v.Cluster.PausedAt), v.Cluster.PausedReason)
+			gate = fmt.Sprintf("PAUSED by %s %s ago: %s", v.Cluster.PausedBy, ago(v.Cluster.PausedAt), flat(v.Cluster.PausedReason))
 		}
 		fmt.Fprintf(out, "%s: %s; newest snapshot %s old from %s; revision %d, policy %s\n", v.Cluster.Cluster, gate,
-			ago(v.Heartbeat.AsOf), dash(v.Heartbeat.AgentHost), v.Cluster.Revision, v.Cluster.PolicyVersion)
+			ago(v.Heartbeat.AsOf), dash(flat(v.Heartbeat.AgentHost)), v.Cluster.Revision, v.Cluster.PolicyVersion)
 		header := "NODEARRAY LIMIT VMS POWERING-UP BUSY IDLE POWERING-DOWN OFF FENCED DOWN UNKNOWN REASON"
 		err := show(c, out, v.Nodearrays, header, func(a ledger.Nodearray) []any {
 			n := a.Counts
@@ -216,6 +236,9 @@ func (c *ctl) decisionsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "decisions", Short: "Show the newest decisions", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkTop(top); err != nil {
+				return err
+			}
 			tables, cluster, err := c.chosen(cmd.Context())
 			if err != nil {
 				return err
@@ -231,6 +254,13 @@ func (c *ctl) decisionsCommand() *cobra.Command {
 	}
 	cmd.Flags().IntVar(&top, "top", top, "how many")
 	return cmd
+}
+
+func checkTop(top int) error {
+	if top < 1 || top > ledger.MaxTop {
+		return fmt.Errorf("--top is %d, want 1 to %d", top, ledger.MaxTop)
+	}
+	return nil
 }
 
 // actionsText shortens the record of actions for a line of a table.

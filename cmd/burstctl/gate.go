@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,11 +13,19 @@ import (
 	"github.com/slurmburst/slurmburst/internal/ledger"
 )
 
+var commandStates = []ledger.CommandState{
+	ledger.CommandSent, ledger.CommandOK, ledger.CommandStale, ledger.CommandRefused, ledger.CommandSuperseded,
+	ledger.CommandFailed, ledger.CommandExpired,
+}
+
 func (c *ctl) commandsCommand() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use: "commands", Short: "Show commands to Slurm and what became of them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if state != "" && !slices.Contains(commandStates, ledger.CommandState(state)) {
+				return fmt.Errorf("--state is %.40q, want one of %v", state, commandStates)
+			}
 			tables, cluster, err := c.chosen(cmd.Context())
 			if err != nil {
 				return err
@@ -40,6 +49,9 @@ func (c *ctl) failuresCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "failures", Short: "Show what failed, newest first", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkTop(top); err != nil {
+				return err
+			}
 			tables, cluster, err := c.chosen(cmd.Context())
 			if err != nil {
 				return err

@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -17,32 +18,52 @@ import (
 )
 
 func main() {
-	if err := newCommand(openStore).Execute(); err != nil {
-		fmt.Fprintf(os.Stderr, "burstctl: error: %v\n", err)
-		if hint := hintFor(err); hint != "" {
-			fmt.Fprintf(os.Stderr, "burstctl: hint: %s\n", hint)
-		}
-		os.Exit(1)
+	os.Exit(run(os.Args[1:], openStore, os.Stdout, os.Stderr))
+}
+
+// run carries out a command line and gives the exit code.
+func run(args []string, open func() (store, error), stdout, stderr io.Writer) int {
+	cmd := newCommand(open)
+	cmd.SetArgs(args)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	err := cmd.Execute()
+	if err == nil {
+		return 0
 	}
+	fmt.Fprintf(stderr, "burstctl: error: %v\n", err)
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(stderr, "burstctl: hint: %s\n", hint)
+	}
+	return 1
 }
 
 // openStore opens the tables that the environment names.
 func openStore() (store, error) {
 	settings, err := config.LoadCtl(os.Getenv, os.Environ())
 	if err != nil {
-		return nil, fmt.Errorf("read settings: %w", err)
+		return nil, fmt.Errorf("%w: %w", errSettings, err)
 	}
 	return connect.Ledger(settings.Tables)
 }
 
+// errSettings marks what is wrong with the environment.
+var errSettings = errors.New("the environment does not say where the tables are")
+
 func hintFor(err error) string {
 	switch {
+	case errors.Is(err, errSettings):
+		return "set the variables that docs/settings.md lists for burstctl"
+	case errors.Is(err, errNobody):
+		return "a cluster appears with its agent's first snapshot; is burst-agent running, and is this the app's table prefix?"
 	case errors.Is(err, errNoCluster):
 		return "burstctl status lists the clusters that have reported"
 	case fault.Is(err, fault.Denied):
 		return "the identity needs the role Storage Table Data Contributor"
 	case errors.Is(err, ledger.ErrConflict):
 		return "somebody else changed the cluster at the same moment; try again"
+	case fault.Is(err, fault.Transient):
+		return "the tables do not answer; check the network and the endpoint, and try again"
 	}
 	return ""
 }

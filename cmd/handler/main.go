@@ -30,7 +30,7 @@ func main() {
 func run(getenv func(string) string, environ []string, stdout, stderr io.Writer) error {
 	settings, err := config.LoadApp(getenv, environ)
 	if err != nil {
-		return fmt.Errorf("read settings: %w", err)
+		return err
 	}
 	logger := logging.New(stdout, stderr, settings.LogLevel)
 	app, err := wire(settings, logger)
