@@ -46,6 +46,7 @@ func TestCommandsTouchOnlyNodesThatTheyAreSafeOn(t *testing.T) {
 		{"a node that is up is not fenced", event.FenceNodes, up, "", event.ResultStale, ""},
 		{"a node that a job waits for is not fenced", event.FenceNodes, "ALLOCATED+CLOUD+POWERED_DOWN", "", event.ResultStale, ""},
 		{"a node that is waking is not fenced", event.FenceNodes, off + "+POWER_UP", "", event.ResultStale, ""},
+		{"a node that a job is leaving is not fenced", event.FenceNodes, off + "+COMPLETING", "", event.ResultStale, ""},
 		{"an admin's drain is not made ours", event.FenceNodes, off + "+DRAIN", "bad disk", event.ResultStale, ""},
 		{"our fence is lifted", event.UnfenceNodes, off + "+DRAIN", event.FenceReason + " (quota)", event.ResultOK, `IDLE htc-1 ""`},
 		{"an admin's drain is not lifted", event.UnfenceNodes, off + "+DRAIN", "bad disk", event.ResultStale, ""},
