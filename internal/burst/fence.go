@@ -178,13 +178,13 @@ func (a *arrayDecision) fence() {
 }
 
 // takesRoom reports whether the node counts against the limit, apart from
-// those that Slurm may still allocate. A node that is powering down does: its
-// name is about to be allocatable again. So does one in a state that nobody
-// mapped, and one that Slurm powered down but may use until its next
-// reconfigure.
+// those that Slurm may still allocate. A node that is powering down or being
+// repaired does: its name is about to be allocatable again. So does one in a
+// state that nobody mapped, and one that Slurm powered down but may use until
+// its next reconfigure.
 func (n *Node) takesRoom() bool {
 	switch n.Slurm {
-	case PoweringDown, StuckPoweredDown, SlurmUnknown:
+	case PoweringDown, DownPoweredDown, StuckPoweredDown, SlurmUnknown:
 		return true
 	default:
 		return n.Slurm.wanted() || n.Supply.present()

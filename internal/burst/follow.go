@@ -62,6 +62,11 @@ func (a *arrayDecision) leave(n *Node) {
 		}
 	case moveReport, moveRest, moveLook, moveWake, moveCreate, moveBoot, moveBootFail, moveIdle, moveMissing, moveGone,
 		moveDown, moveRelease, moveWaitGone, moveConfirm, moveReopen, moveRepair:
+		if n.Slurm == SlurmUnknown && n.Since.IsZero() && !n.Supply.present() {
+			// The agent's policy may be older than ours; no VM is at stake.
+			a.hold(n.Name, because(ReasonUnknownState, "the snapshot says nothing about the node"))
+			return
+		}
 		why := because(ReasonUnknownState, "no rule for Slurm %s with CycleCloud %s", n.Slurm, n.Supply)
 		a.hold(n.Name, why)
 		a.failOnce(n, why)
