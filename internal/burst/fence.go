@@ -18,8 +18,8 @@ func (a *arrayDecision) create() {
 	}
 	if a.closed() {
 		why := because(ReasonClosed, "the nodearray rests after a failure")
-		for _, n := range a.candidates {
-			a.abortAfter(n, closeAfterShortage, why)
+		for _, group := range byJob(a.candidates) {
+			a.abortAfter(group, closeAfterShortage, why)
 		}
 		return
 	}
@@ -58,28 +58,27 @@ func (a *arrayDecision) createWithin(groups [][]*Node, room, existing int) {
 		available = min(room, a.facts.Available.Count, a.facts.Available.MaxCount-existing)
 	}
 	c := Create{Nodearray: a.policy.Name, MachineType: a.policy.MachineType, PlacementGroup: a.policy.PlacementGroup}
-	short := false
+	var rest [][]*Node
 	for _, group := range groups {
-		switch {
-		case len(group) <= available:
-			available -= len(group)
-			room -= len(group)
-			for _, n := range group {
-				c.Nodes = append(c.Nodes, n.Name)
-			}
-		case len(group) <= room:
-			short = true
-			why := because(ReasonAvailable, "%s needed together, CycleCloud leaves room for %d", count(len(group), "node"), max(available, 0))
-			for _, n := range group {
-				a.abortAfter(n, closeAfterShortage, why)
-			}
-		default:
-			why := because(ReasonMaxNodes, "%s needed together, the limit is %d and %d exist or are asked for",
-				count(len(group), "node"), a.policy.MaxNodes, a.policy.MaxNodes-room)
-			for _, n := range group {
-				a.overLimit(n, why)
-			}
+		if len(group) > available {
+			rest = append(rest, group)
+			continue
 		}
+		available -= len(group)
+		room -= len(group)
+		for _, n := range group {
+			c.Nodes = append(c.Nodes, n.Name)
+		}
+	}
+	short := false
+	for _, group := range rest {
+		if len(group) > room {
+			a.overLimit(group, a.policy.MaxNodes-room)
+			continue
+		}
+		short = true
+		a.abortAfter(group, closeAfterShortage,
+			because(ReasonAvailable, "%s needed together, CycleCloud leaves room for %d", count(len(group), "node"), max(available, 0)))
 	}
 	switch until := a.now.Add(closeAfterShortage); {
 	case short && available <= 0:
@@ -93,14 +92,18 @@ func (a *arrayDecision) createWithin(groups [][]*Node, room, existing int) {
 	}
 }
 
-// overLimit handles a node that Slurm allocated before the fence stood.
-func (a *arrayDecision) overLimit(n *Node, why Reason) {
-	switch {
-	case a.abortable(n):
-		a.abort(n, why)
-	case n.Command.Kind == AbortBoot && a.blocked(n):
-	default:
-		a.hold(n.Name, why)
+// overLimit handles nodes that Slurm allocated before the fence stood.
+func (a *arrayDecision) overLimit(group []*Node, taken int) {
+	why := because(ReasonMaxNodes, "%s needed together, the limit is %d and %d exist or are asked for",
+		count(len(group), "node"), a.policy.MaxNodes, taken)
+	for _, n := range group {
+		switch {
+		case a.abortable(n):
+			a.abort(n, why)
+		case n.Command.Kind == AbortBoot && a.blocked(n):
+		default:
+			a.hold(n.Name, why)
+		}
 	}
 }
 

@@ -178,14 +178,23 @@ func (a *arrayDecision) abortOr(n *Node, why Reason) {
 	}
 }
 
-// abortAfter is abortOr for what may pass by itself: the node waits for it
-// before its boot is aborted.
-func (a *arrayDecision) abortAfter(n *Node, patience time.Duration, why Reason) {
-	if a.reached(Retry, n.Since.Add(patience)) {
-		a.abortOr(n, why)
-		return
+// abortAfter is abortOr for what may pass by itself: nodes that are needed
+// together wait for it before their boots are aborted, all at once.
+func (a *arrayDecision) abortAfter(group []*Node, patience time.Duration, why Reason) {
+	first := group[0].Since
+	for _, n := range group {
+		if n.Since.Before(first) {
+			first = n.Since
+		}
 	}
-	a.hold(n.Name, why)
+	waited := a.reached(Retry, first.Add(patience))
+	for _, n := range group {
+		if waited {
+			a.abortOr(n, why)
+		} else {
+			a.hold(n.Name, why)
+		}
+	}
 }
 
 // abortable reports whether the boot may be aborted: no job that waits for the

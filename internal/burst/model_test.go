@@ -41,31 +41,39 @@ func TestTheModelEndsAtZero(t *testing.T) {
 		seeds = more
 	}
 	const lanes = 4
-	for lane := range uint64(lanes) {
-		t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
-			t.Parallel()
-			plans, vms, done, lost := 0, 0, 0, 0
-			met := map[Code]int{}
-			for seed := lane; seed < seeds; seed += lanes {
-				s, err := runModel(seed)
-				if err != nil {
-					t.Fatalf("SLURMBURST_MODEL_SEED=%d: %v\n%s", seed, err, strings.Join(s.story[max(0, len(s.story)-40):], "\n"))
+	plans, vms, done, lost := [lanes]int{}, [lanes]int{}, [lanes]int{}, [lanes]int{}
+	met := [lanes]map[Code]int{}
+	t.Run("clusters", func(t *testing.T) {
+		for lane := range lanes {
+			met[lane] = map[Code]int{}
+			t.Run(fmt.Sprintf("lane %d", lane), func(t *testing.T) {
+				t.Parallel()
+				for seed := uint64(lane); seed < seeds; seed += lanes {
+					s, err := runModel(seed)
+					if err != nil {
+						t.Fatalf("SLURMBURST_MODEL_SEED=%d: %v\n%s", seed, err, strings.Join(s.story[max(0, len(s.story)-40):], "\n"))
+					}
+					plans[lane] += s.plans
+					vms[lane] += s.made
+					done[lane] += s.done
+					lost[lane] += s.lost
+					for code, n := range s.met {
+						met[lane][code] += n
+					}
 				}
-				plans, vms, done, lost = plans+s.plans, vms+s.made, done+s.done, lost+s.lost
-				for code, n := range s.met {
-					met[code] += n
-				}
-			}
-			for _, e := range Explanations() {
-				if met[e.Code] == 0 && !slices.Contains(elsewhere, e.Code) {
-					t.Errorf("no cluster ever met the reason %s", e.Code)
-				}
-			}
-			t.Logf("%d plans, %d VMs, %d jobs completed, %d ended by Slurm: ResumeTimeout or a VM that vanished", plans, vms, done, lost)
-			if done < int(seeds/lanes) || lost > done/5 {
-				t.Errorf("%d jobs completed and %d were lost: the clusters are not what they should be", done, lost)
-			}
-		})
+			})
+		}
+	})
+	sum := func(x [lanes]int) int { return x[0] + x[1] + x[2] + x[3] }
+	t.Logf("%d clusters, %d plans, %d VMs, %d jobs completed, %d ended by Slurm: ResumeTimeout or a VM that vanished",
+		seeds, sum(plans), sum(vms), sum(done), sum(lost))
+	if sum(done) < int(seeds) || sum(lost) > sum(done)/5 {
+		t.Error("so few jobs completed: the clusters are not what they should be")
+	}
+	for _, e := range Explanations() {
+		if met[0][e.Code]+met[1][e.Code]+met[2][e.Code]+met[3][e.Code] == 0 && !slices.Contains(elsewhere, e.Code) {
+			t.Errorf("no cluster ever met the reason %s", e.Code)
+		}
 	}
 }
 
