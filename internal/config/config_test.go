@@ -83,7 +83,8 @@ func TestAppTakesEverySetting(t *testing.T) {
 	const id = "00000000-1111-2222-3333-444444444444"
 	e := env{
 		"BURST_POLICY": "/etc/policies", "SERVICEBUS__fullyQualifiedNamespace": "ns.servicebus.windows.net", "SERVICEBUS__clientId": id,
-		"BURST_TABLES__endpoint": "https://st.table.core.windows.net/", "BURST_TABLES__clientId": id, "BURST_TABLE_PREFIX": "dev",
+		"SERVICEBUS__customEndpoint": "10.0.0.4:5671",
+		"BURST_TABLES__endpoint":     "https://st.table.core.windows.net/", "BURST_TABLES__clientId": id, "BURST_TABLE_PREFIX": "dev",
 		"BURST_QUEUE_PRESSURE": "queue-pressure-v1", "BURST_SCALE_DOWN": "scale-down-v1", "BURST_REJECTED": "rejected-v1",
 		"BURST_COMMANDS_PREFIX": "cmd-v1-", "BURST_RECLAIM_SCHEDULE": "30 2 * * 1-5", "BURST_CREDENTIAL_CYCLECLOUD": "ops:a:b",
 		"BURST_CREDENTIAL_UNUSED": "", "BURST_DEADLINE": "30s", "BURST_LOG_LEVEL": "DEBUG", "FUNCTIONS_CUSTOMHANDLER_PORT": "1",
@@ -94,7 +95,7 @@ func TestAppTakesEverySetting(t *testing.T) {
 	}
 	want := config.App{
 		Policy:          "/etc/policies",
-		ServiceBus:      config.ServiceBus{Namespace: "ns.servicebus.windows.net", ClientID: id},
+		ServiceBus:      config.ServiceBus{Namespace: "ns.servicebus.windows.net", ClientID: id, CustomEndpoint: "10.0.0.4:5671"},
 		Tables:          config.Tables{Endpoint: "https://st.table.core.windows.net", ClientID: id, Prefix: "dev"},
 		QueuePressure:   "queue-pressure-v1",
 		ScaleDown:       "scale-down-v1",
@@ -172,6 +173,26 @@ func TestAppRefuses(t *testing.T) {
 		{
 			"an identity for a connection string", appEnv.with("BURST_TABLES__clientId", "00000000-1111-2222-3333-444444444444"),
 			"BURST_TABLES__clientId: has no use (got BURST_TABLES, want BURST_TABLES__endpoint)",
+		},
+		{
+			"an address to dial for a connection string", appEnv.with("SERVICEBUS__customEndpoint", "[::1]:5671"),
+			"SERVICEBUS__customEndpoint: has no use (got SERVICEBUS, want SERVICEBUS__fullyQualifiedNamespace)",
+		},
+		{
+			"an address to dial without port", appEnv.with("SERVICEBUS", "", "SERVICEBUS__fullyQualifiedNamespace", "ns", "SERVICEBUS__customEndpoint", "10.0.0.4"),
+			`SERVICEBUS__customEndpoint: is not well-formed (got "10.0.0.4", want host:port)`,
+		},
+		{
+			"a URL for an address to dial", appEnv.with("SERVICEBUS", "", "SERVICEBUS__fullyQualifiedNamespace", "ns", "SERVICEBUS__customEndpoint", "amqps://proxy:5671"),
+			`SERVICEBUS__customEndpoint: is not well-formed (got "amqps://proxy:5671", want host:port)`,
+		},
+		{
+			"an address to dial whose port is none", appEnv.with("SERVICEBUS", "", "SERVICEBUS__fullyQualifiedNamespace", "ns", "SERVICEBUS__customEndpoint", "proxy:0"),
+			`SERVICEBUS__customEndpoint: names no port (got "proxy:0", want host:port)`,
+		},
+		{
+			"a token in the clear on this machine", appEnv.with("BURST_TABLES", "", "BURST_TABLES__endpoint", "http://127.0.0.1:10002/devstoreaccount1"),
+			"BURST_TABLES__endpoint: would send a token in the clear (got [redacted], want https://account.table.core.windows.net)",
 		},
 		{
 			"a broken connection string, not echoed", appEnv.with("SERVICEBUS", "hunter2"),

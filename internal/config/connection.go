@@ -10,12 +10,17 @@ import (
 
 // ServiceBus says how to reach the namespace: by ConnectionString, or by
 // Namespace with the identity of the machine or, if ClientID is set, with that
-// user-assigned managed identity. Exactly one of the two is set.
+// user-assigned managed identity. Exactly one of the two is set; CustomEndpoint
+// only with Namespace.
 type ServiceBus struct {
 	ConnectionString Secret
 	// Namespace is fully qualified: ns.servicebus.windows.net.
 	Namespace string
 	ClientID  string
+	// CustomEndpoint is host:port to dial in place of the namespace's own
+	// address; empty for that one. TLS verifies the namespace's name all the
+	// same.
+	CustomEndpoint string
 }
 
 // Tables says how to reach the ledger's storage account: by ConnectionString,
@@ -61,6 +66,11 @@ func busSettings[T any](bus func(*T) *ServiceBus) []setting[T] {
 			about: "The user-assigned managed identity to use for the namespace.",
 			parse: func(t *T, v string) error { return matching(&bus(t).ClientID, guidForm, v) },
 		},
+		{
+			name: "SERVICEBUS__customEndpoint", defNote: "port 5671 of the namespace", want: "host:port",
+			about: "The address to dial for the namespace, where DNS does not give it, as for a private endpoint; its certificate is that of the namespace.",
+			parse: func(t *T, v string) error { return address(&bus(t).CustomEndpoint, v) },
+		},
 	}
 }
 
@@ -90,17 +100,24 @@ func tablesSettings[T any](tables func(*T) *Tables) []setting[T] {
 	}
 }
 
+// companion is a setting that goes only with an address.
+type companion struct{ name, value string }
+
 // oneWay checks that a service is reached either by secret or by address, and
-// that a client id goes with an address.
-func oneWay(secret Secret, address, clientID, name, addressName, clientName string) []error {
+// that what goes with an address is not given without one.
+func oneWay(secret Secret, name, address, addressName string, companions ...companion) []error {
 	var errs []error
 	switch {
 	case secret.IsSet() && address != "":
 		errs = append(errs, fmt.Errorf("%s: is given together with %s (got both, want one)", name, addressName))
 	case !secret.IsSet() && address == "":
 		errs = append(errs, fmt.Errorf("%s: is missing (got neither it nor %s, want one)", name, addressName))
-	case clientID != "" && address == "":
-		errs = append(errs, fmt.Errorf("%s: has no use (got %s, want %s)", clientName, name, addressName))
+	case address == "":
+		for _, c := range companions {
+			if c.value != "" {
+				errs = append(errs, fmt.Errorf("%s: has no use (got %s, want %s)", c.name, name, addressName))
+			}
+		}
 	}
 	return errs
 }
@@ -112,8 +129,8 @@ func (s ServiceBus) check(getenv func(string) string) []error {
 		(s.Namespace != "") != (getenv("SERVICEBUS__fullyQualifiedNamespace") != "") {
 		return nil
 	}
-	return oneWay(s.ConnectionString, s.Namespace, s.ClientID,
-		"SERVICEBUS", "SERVICEBUS__fullyQualifiedNamespace", "SERVICEBUS__clientId")
+	return oneWay(s.ConnectionString, "SERVICEBUS", s.Namespace, "SERVICEBUS__fullyQualifiedNamespace",
+		companion{"SERVICEBUS__clientId", s.ClientID}, companion{"SERVICEBUS__customEndpoint", s.CustomEndpoint})
 }
 
 func (t Tables) check(getenv func(string) string) []error {
@@ -121,8 +138,8 @@ func (t Tables) check(getenv func(string) string) []error {
 		(t.Endpoint != "") != (getenv("BURST_TABLES__endpoint") != "") {
 		return nil
 	}
-	return oneWay(t.ConnectionString, t.Endpoint, t.ClientID,
-		"BURST_TABLES", "BURST_TABLES__endpoint", "BURST_TABLES__clientId")
+	return oneWay(t.ConnectionString, "BURST_TABLES", t.Endpoint, "BURST_TABLES__endpoint",
+		companion{"BURST_TABLES__clientId", t.ClientID})
 }
 
 // credentials reads every BURST_CREDENTIAL_<NAME>, keyed by NAME in lower case.

@@ -20,7 +20,8 @@ setting of another program is not, so that programs may share one file. Secrets 
 
 Service Bus and the tables are each reached either by a connection string or by address and identity. The Functions host reads the ` + "`SERVICEBUS`" + `
 settings too, for its triggers; with a user-assigned identity it also wants ` + "`SERVICEBUS__credential`" + ` = ` + "`managedidentity`" + `. On Linux without a managed
-identity (the head node), the programs use the credentials that azidentity finds.
+identity (the head node), the programs use the credentials that azidentity finds. The host does not read ` + "`SERVICEBUS__customEndpoint`" + `: its triggers
+want a DNS that knows the namespace. To trust an authority of your own, name its file in ` + "`SSL_CERT_FILE`" + `, which every Go program honours on Linux.
 `
 
 func rows[T any](page *strings.Builder, table []setting[T]) {

@@ -76,6 +76,20 @@ func port(into *int, value string) error {
 	return nil
 }
 
+// address reads a host, by name or number, with its TCP port.
+func address(into *string, value string) error {
+	host, text, err := net.SplitHostPort(value)
+	var number int
+	switch {
+	case err != nil || net.ParseIP(host) == nil && !hostForm.MatchString(host):
+		return errForm
+	case port(&number, text) != nil:
+		return errors.New("names no port")
+	}
+	*into = value
+	return nil
+}
+
 // path reads a file name.
 func path(into *string, value string) error {
 	if strings.ContainsRune(value, 0) {
@@ -144,16 +158,11 @@ func endpoint(into *string, value string) error {
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return errForm
-	case u.Scheme == "https", u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "https":
 		*into = strings.TrimRight(value, "/")
 		return nil
 	}
 	return errors.New("would send a token in the clear")
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // absolute reads a file name that does not depend on the working directory.

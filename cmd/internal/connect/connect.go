@@ -8,6 +8,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 
 	"github.com/slurmburst/slurmburst/internal/bus"
 	"github.com/slurmburst/slurmburst/internal/config"
@@ -38,7 +39,9 @@ func Bus(s config.ServiceBus) (*bus.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identity for Service Bus: %w", err)
 	}
-	return bus.New(bus.Options{Namespace: s.Namespace, Credential: credential})
+	return bus.New(bus.Options{
+		Namespace: s.Namespace, Credential: credential, Client: azservicebus.ClientOptions{CustomEndpoint: s.CustomEndpoint},
+	})
 }
 
 // identity is the managed identity with the given client id, or else whatever
