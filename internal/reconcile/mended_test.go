@@ -239,11 +239,15 @@ func TestAVMThatASweepFoundIsNotForgottenByACrash(t *testing.T) {
 // absent then.
 func TestALostTableOfNodesIsBuiltAgain(t *testing.T) {
 	s := running(t)
+	s.after(10 * time.Second)
+	s.in("htc-1", "IDLE")
+	s.report()
+	s.after(10 * time.Second)
+	s.sweep()
 	rows := &failingRows{Ledger: s.ledger, lost: true}
 	calls := len(s.cloud.calls)
 	s.rec = s.process(rows, s.cloud, s.outbox)
-	s.after(10 * time.Second)
-	s.in("htc-1", "IDLE")
+	delete(s.nodes, "htc-4")
 	_, _ = s.rec.Pressure(t.Context(), s.pressure(), s.now)
 	if !slices.Contains(s.cloud.calls[calls:], "nodes") {
 		t.Error("CycleCloud was not asked")
@@ -321,7 +325,6 @@ func TestAfterAnEpochResetNodesAreStillReleased(t *testing.T) {
 	s.resume("htc-1", "r1", batch)
 	s.only("create")
 	s.report() // the intent rests on epoch 5
-	s.cloud.failing = nil
 	old := s.pressure()
 	old.Epoch = 2
 	if r, err := s.rec.Pressure(t.Context(), old, s.now); err != nil || r.Outcome == reconcile.OutcomeDecided && s.failed("epoch_reset") > 0 {
@@ -331,6 +334,9 @@ func TestAfterAnEpochResetNodesAreStillReleased(t *testing.T) {
 	s.after(4 * time.Minute)
 	s.report()
 	s.want("alerts", s.failed("epoch_reset"), 1)
+	s.cloud.failing = nil
+	s.after(time.Second)
+	s.report() // and is settled only after the reset
 	s.want("VMs", s.cloud.ids, 1)
 	s.in("htc-1", "IDLE", "POWERING_DOWN")
 	s.after(time.Minute)

@@ -23,6 +23,9 @@ type model struct {
 	// deliver hands one message to the app; an error means it was not handled.
 	pressureTo func(context.Context, event.QueuePressure) error
 	timerTo    func(context.Context, event.ScaleDownTimer) error
+	// follow, where set, brings born, left and the cloud's nodes up to what
+	// another CycleCloud says; else the model plays it itself.
+	follow func()
 
 	states  map[string]string // off, fenced, resuming, busy, idle, going
 	resumed map[string]time.Time
@@ -145,15 +148,18 @@ func (m *model) tick(ctx context.Context) {
 
 // machines moves the VMs and the jobs on them.
 func (m *model) machines() {
+	if m.follow != nil {
+		m.follow()
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.born)) {
-		if at, going := m.left[name]; going && m.now.Sub(at) >= goneTime {
+		if at, going := m.left[name]; going && m.follow == nil && m.now.Sub(at) >= goneTime {
 			delete(m.cloud.nodes, name)
 			delete(m.born, name)
 			delete(m.left, name)
 			continue
 		}
 		n := m.cloud.nodes[name]
-		if m.now.Sub(m.born[name]) >= bootTime && n.Status == cyclecloud.StatusPreparing {
+		if m.follow == nil && m.now.Sub(m.born[name]) >= bootTime && n.Status == cyclecloud.StatusPreparing {
 			n.Status, n.StatusText = cyclecloud.StatusReady, "Ready"
 			m.cloud.nodes[name] = n
 		}

@@ -76,11 +76,15 @@ func (p *pass) run(ctx context.Context) (Result, error) {
 	if p.unchanged() {
 		return Result{Outcome: OutcomeNoted, Revision: part.Cluster.Revision}, p.noteHeartbeat(ctx)
 	}
-	if err := p.loadProjections(ctx); err != nil {
+	c, err := p.loadArrays(ctx)
+	if err != nil {
 		return Result{}, err
 	}
-	if p.void() {
+	if p.void() { // many are: the nodes need not be read for them
 		return Result{Outcome: OutcomeVoid, Revision: part.Cluster.Revision}, nil
+	}
+	if err := p.loadProjections(ctx, c); err != nil {
+		return Result{}, err
 	}
 	return p.decide(ctx)
 }
@@ -136,25 +140,63 @@ func (p *pass) noteHeartbeat(ctx context.Context) error {
 	return nil
 }
 
-// loadProjections reads what is kept outside the commit partition: from this
-// process's memory where it holds the same revision, else by query. A sweep
-// reads the tables whatever is remembered, so that no mistake outlives it.
-func (p *pass) loadProjections(ctx context.Context) error {
+// loadArrays reads the nodearrays' rows: from this process's memory where it
+// holds the same revision, else by query.
+func (p *pass) loadArrays(ctx context.Context) (cached, error) {
 	c := p.remembered(p.name)
-	if c.revision != p.part.Cluster.Revision || c.revision == 0 || len(p.part.Intents) > 0 || p.trigger.sweep {
+	if c.ledgerID != p.part.Cluster.LedgerID || len(p.part.Intents) > 0 || p.trigger.sweep {
+		c.revision = 0
+	}
+	if c.revision == 0 || c.revision != p.part.Cluster.Revision {
 		var err error
-		if c.nodes, err = p.Ledger.Nodes(ctx, p.name); err != nil {
+		if c.arrays, err = p.Ledger.Nodearrays(ctx, p.name); err != nil {
+			return c, fmt.Errorf("load nodearrays: %w", err)
+		}
+	}
+	p.setArrays(c.arrays)
+	return c, nil
+}
+
+// overlap is how many revisions before the remembered one are read again. A
+// pass writes its rows after its commit, so that one of an earlier revision may
+// have been written a little later.
+const overlap = 50
+
+// refresh brings the remembered rows of the nodes up to the revision that was
+// loaded. Where something is remembered, only rows that were written since are
+// read: every commit of another process would else cost a whole table of nodes.
+func (p *pass) refresh(ctx context.Context, c *cached) error {
+	if c.revision != 0 && c.revision == p.part.Cluster.Revision {
+		return nil
+	}
+	if c.revision == 0 || c.revision > p.part.Cluster.Revision {
+		nodes, err := p.Ledger.Nodes(ctx, p.name)
+		if err != nil {
 			return fmt.Errorf("load nodes: %w", err)
 		}
-		if c.arrays, err = p.Ledger.Nodearrays(ctx, p.name); err != nil {
-			return fmt.Errorf("load nodearrays: %w", err)
-		}
+		c.nodes = nodes
+		return nil
+	}
+	written, err := p.Ledger.NodesSince(ctx, p.name, c.revision-overlap)
+	if err != nil {
+		return fmt.Errorf("load nodes since revision %d: %w", c.revision-overlap, err)
+	}
+	// Later ones win in loadProjections. What is remembered is shared: no append
+	// may reach into it.
+	c.nodes = append(slices.Clip(c.nodes), written...)
+	return nil
+}
+
+// loadProjections reads what is kept outside the commit partition. A sweep
+// reads the tables whatever is remembered, so that no mistake outlives it.
+func (p *pass) loadProjections(ctx context.Context, c cached) error {
+	if err := p.refresh(ctx, &c); err != nil {
+		return err
 	}
 	p.rows = make(map[string]ledger.Node, len(c.nodes))
 	for _, n := range c.nodes {
 		p.rows[n.Name] = n
 	}
-	p.setArrays(c.arrays)
 	p.distrustSweep()
 	if err := p.steady(ctx); err != nil {
 		return err

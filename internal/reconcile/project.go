@@ -62,7 +62,7 @@ func (p *pass) keep() {
 	if p.unsettled || !p.committed {
 		return
 	}
-	c := cached{revision: p.part.Cluster.Revision, holds: p.remembered(p.name).holds}
+	c := cached{ledgerID: p.part.Cluster.LedgerID, revision: p.part.Cluster.Revision, holds: p.remembered(p.name).holds}
 	for _, row := range p.rows {
 		c.nodes = append(c.nodes, row)
 	}

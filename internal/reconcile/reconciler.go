@@ -24,6 +24,7 @@ type Ledger interface {
 	UpdateIntent(ctx context.Context, cluster string, intent ledger.Intent) (ledger.Intent, error)
 	DeleteIntents(ctx context.Context, cluster string, intents []ledger.Intent) error
 	Nodes(ctx context.Context, cluster string) ([]ledger.Node, error)
+	NodesSince(ctx context.Context, cluster string, revision int64) ([]ledger.Node, error)
 	PutNodes(ctx context.Context, cluster string, nodes []ledger.Node) ([]ledger.Node, []string, error)
 	Nodearrays(ctx context.Context, cluster string) ([]ledger.Nodearray, error)
 	PutNodearrays(ctx context.Context, cluster string, arrays []ledger.Nodearray) ([]ledger.Nodearray, []string, error)
@@ -81,6 +82,7 @@ type Reconciler struct {
 
 // cached is what this process knows of a cluster's projections.
 type cached struct {
+	ledgerID string
 	revision int64
 	nodes    []ledger.Node
 	arrays   []ledger.Nodearray
