@@ -37,7 +37,8 @@ const (
 	retryEffect    = 30 * time.Second
 	retryEffectMax = 5 * time.Minute
 	// clockGrain is how far the cloud's idea of when something happened in Slurm
-	// may be off: the broker's times reach a function in whole seconds.
+	// may be off, and differ from one snapshot to the next: the broker's times
+	// reach a function in whole seconds.
 	clockGrain = 2 * time.Second
 	// retryCycleCloud is how long CycleCloud rests after it did not answer.
 	retryCycleCloud = 15 * time.Second
@@ -205,7 +206,7 @@ func (a *arrayDecision) fail(n *Node, why Reason) {
 // failOnce records a failure that lasts once for the time that the node spends
 // in its Slurm state.
 func (a *arrayDecision) failOnce(n *Node, why Reason) {
-	if !n.failedSince(n.Since) {
+	if !n.failedSince(n.Since.Add(-clockGrain)) {
 		a.fail(n, why)
 	}
 }

@@ -90,7 +90,7 @@ func (a *arrayDecision) wantAbsent(n *Node) {
 		a.abortOr(n, why)
 		return
 	}
-	if refused := n.RefusedAt.After(n.Since.Add(-clockGrain)); refused {
+	if n.RefusedAt.After(n.Since.Add(-clockGrain)) {
 		why := because(ReasonCreateRefused, "CycleCloud did not give the node")
 		reopens := n.RefusedAt.Add(closeAfterRefusal)
 		a.close(reopens, why)
@@ -266,7 +266,7 @@ func (a *arrayDecision) waitGone(n *Node) {
 // confirm tells Slurm that the VM is gone, so that the name is free before
 // SuspendTimeout.
 func (a *arrayDecision) confirm(n *Node) {
-	if n.SeenAt.Before(n.Since) {
+	if n.SeenAt.Before(n.Since.Add(-clockGrain)) {
 		a.look(n)
 		return
 	}
@@ -325,7 +325,7 @@ func (a *arrayDecision) down(n *Node) {
 
 // gone powers a node down in Slurm whose VM no longer exists.
 func (a *arrayDecision) gone(n *Node) {
-	if n.SeenAt.Before(n.Since) {
+	if n.SeenAt.Before(n.Since.Add(-clockGrain)) {
 		a.look(n)
 		return
 	}
@@ -340,7 +340,7 @@ func (a *arrayDecision) gone(n *Node) {
 // missing reports jobs on a node whose VM is gone; Slurm will notice and
 // requeue them, and nobody else may.
 func (a *arrayDecision) missing(n *Node) {
-	if n.SeenAt.Before(n.Since) {
+	if n.SeenAt.Before(n.Since.Add(-clockGrain)) {
 		a.look(n)
 		return
 	}

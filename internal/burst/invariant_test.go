@@ -180,7 +180,7 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 			return fmt.Errorf("powers down %s before its time", n.Name)
 		}
 	case PowerDownDone:
-		if n.Supply != Absent || n.SeenAt.Before(n.Since) {
+		if n.Supply != Absent || n.SeenAt.Before(n.Since.Add(-2*time.Second)) {
 			return fmt.Errorf("ends the power-down of %s, whose VM was not seen gone", n.Name)
 		}
 	case PowerDown:
