@@ -31,13 +31,15 @@ func cycleCloudFails(s *site) {
 	var jobs []*client
 	for _, outage := range []struct {
 		kind cyclecloudsim.OutageKind
+		path string
 		want string
 	}{
-		{cyclecloudsim.Outage401, "401"},
-		{cyclecloudsim.Outage409, "409"},
-		{cyclecloudsim.Outage500, "500"},
-		{cyclecloudsim.OutageHTML, "not the JSON expected"},
-		{cyclecloudsim.OutageNothing, "body is empty"},
+		{cyclecloudsim.Outage401, "", "401"},
+		{cyclecloudsim.Outage403, createPath, "403"},
+		{cyclecloudsim.Outage409, "", "409"},
+		{cyclecloudsim.Outage500, "", "500"},
+		{cyclecloudsim.OutageHTML, "", "not the JSON expected"},
+		{cyclecloudsim.OutageNothing, "", "body is empty"},
 	} {
 		told := func() []string {
 			var details []string
@@ -48,13 +50,17 @@ func cycleCloudFails(s *site) {
 			}
 			return details
 		}
-		if err := s.Sim.Outage(cyclecloudsim.Outage{Kind: outage.kind}); err != nil {
+		if err := s.Sim.Outage(cyclecloudsim.Outage{Kind: outage.kind, Path: outage.path}); err != nil {
 			s.Fatal(err)
 		}
 		jobs = append(jobs, s.run("srun", "--partition=htc", "--nodes=1", "hostname"))
 		s.eventually(soon, "a failure tells of "+string(outage.kind), func() (bool, string) { return len(told()) > 0, "no such failure" })
 		s.Sim.ClearOutages()
-		s.Logf("%s: %q", outage.kind, told())
+		if rows := told(); len(rows) > 5 {
+			s.Errorf("%d failures tell of %s: too many for a few seconds", len(rows), outage.kind)
+		} else {
+			s.Logf("%s: %d failures: %s", outage.kind, len(rows), rows[0])
+		}
 	}
 	for _, job := range jobs {
 		s.wait(job)
@@ -64,14 +70,23 @@ func cycleCloudFails(s *site) {
 	s.oneNodePerResume()
 }
 
-// answersGetLost: when CycleCloud does not answer a create, or answers into the
-// void, or the connection breaks before it has read it, the node is made once.
+// The paths of the two requests that change what is billed, for an outage.
+const (
+	createPath    = "/clusters/*/nodes/create"
+	terminatePath = "/clusters/*/nodes/terminate"
+)
+
+// answersGetLost: when CycleCloud does not answer a create and a terminate, or
+// answers into the void, or the connection breaks before it has read them, each
+// node is made once and goes.
 func answersGetLost(s *site) {
 	for _, kind := range []cyclecloudsim.OutageKind{cyclecloudsim.OutageLost, cyclecloudsim.OutageCut, cyclecloudsim.OutageHang} {
 		s.awaitZero()
 		before := len(s.journal(cyclecloudsim.Created))
-		if err := s.Sim.Outage(cyclecloudsim.Outage{Kind: kind, Requests: 1, Method: "POST", Path: "/clusters/*/nodes/create"}); err != nil {
-			s.Fatal(err)
+		for _, path := range []string{createPath, terminatePath} {
+			if err := s.Sim.Outage(cyclecloudsim.Outage{Kind: kind, Requests: 1, Method: "POST", Path: path}); err != nil {
+				s.Fatal(err)
+			}
 		}
 		s.wait(s.run("srun", "--partition=htc", "--nodes=2", "hostname"))
 		if n := len(s.journal(cyclecloudsim.Created)) - before; n != 2 {
@@ -89,10 +104,10 @@ func answersGetLost(s *site) {
 func partsDie(s *site) {
 	s.awaitZero()
 	// The handler dies while it waits for the answer to a create.
-	if err := s.Sim.Outage(cyclecloudsim.Outage{Kind: cyclecloudsim.OutageHang, Requests: 1, Method: "POST", Path: "/clusters/*/nodes/create"}); err != nil {
+	if err := s.Sim.Outage(cyclecloudsim.Outage{Kind: cyclecloudsim.OutageHang, Requests: 1, Method: "POST", Path: createPath}); err != nil {
 		s.Fatal(err)
 	}
-	jobs := []int{s.resumed()}
+	jobs := []int{s.resumed("htc-1")}
 	s.eventually(soon, "a create is committed", func() (bool, string) {
 		found := false
 		err := s.eachRow(s.ctx, "burstclusters", func(row map[string]any) { found = found || row["Kind"] == "create" })
@@ -103,17 +118,17 @@ func partsDie(s *site) {
 	}
 
 	s.KillAgent()
-	jobs = append(jobs, s.resumed())
+	jobs = append(jobs, s.resumed("htc-2"))
 	if err := s.StartAgent(s.ctx); err != nil {
 		s.Fatal(err)
 	}
 
-	jobs = append(jobs, s.resumed())
+	jobs = append(jobs, s.resumed("htc-3"))
 	s.CutBus()
 	s.lasts(20 * time.Second)
 	s.RestoreBus()
 
-	jobs = append(jobs, s.resumed())
+	jobs = append(jobs, s.resumed("htc-4"))
 	if err := s.Lab.StopController(s.ctx); err != nil {
 		s.Fatal(err)
 	}
@@ -131,11 +146,12 @@ func partsDie(s *site) {
 	s.oneNodePerResume()
 }
 
-// resumed submits a job and waits until Slurm has called ResumeProgram for it.
-func (s *site) resumed() int {
+// resumed submits a job for a node that is off, and waits until Slurm has called
+// ResumeProgram for it.
+func (s *site) resumed(name string) int {
 	s.Helper()
 	before := len(s.log().Resumes)
-	id := s.batch(2, "--partition=htc", "--nodes=1")
+	id := s.batch(2, "--partition=htc", "--nodelist="+name)
 	s.eventually(soon, fmt.Sprintf("ResumeProgram is called for job %d", id), func() (bool, string) {
 		return len(s.log().Resumes) > before, s.queue()
 	})
