@@ -216,8 +216,9 @@ type fakeBus struct {
 }
 
 type sent struct {
-	at time.Time
-	q  event.QueuePressure
+	at    time.Time
+	q     event.QueuePressure
+	trace any
 }
 
 func (b *fakeBus) Send(_ context.Context, queue string, m bus.Message) error {
@@ -231,7 +232,7 @@ func (b *fakeBus) Send(_ context.Context, queue string, m bus.Message) error {
 	if err != nil || queue != pressureQueue || m.SessionID != cluster {
 		return fault.Newf(fault.Bug, "sent to %s, session %s: %v", queue, m.SessionID, err)
 	}
-	b.sent = append(b.sent, sent{time.Now(), q})
+	b.sent = append(b.sent, sent{time.Now(), q, m.Properties[event.TraceProperty]})
 	b.journal = append(b.journal, "sent")
 	return nil
 }
@@ -426,7 +427,7 @@ func (w *world) options() agent.Options {
 func (w *world) hook(kind spool.Kind, hostlist string) string {
 	w.t.Helper()
 	w.calls++
-	name, err := spool.Write(w.spool, spool.Record{Kind: kind, Time: time.Now().Add(time.Duration(w.calls)), Hostlist: hostlist})
+	name, err := spool.Write(w.spool, spool.Record{Kind: kind, Time: time.Now().Add(time.Duration(w.calls)), Hostlist: hostlist, Traceparent: "00-trace-" + hostlist})
 	if err != nil {
 		w.t.Fatal(err)
 	}

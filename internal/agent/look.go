@@ -88,6 +88,13 @@ func (t *term) lookBack(ctx context.Context, r *reading) (err error) {
 		r.lastBusy, err = t.Slurm.LastBusy(ctx)
 		return err
 	}
+	// A job may have come and gone since the last look. The counts of another
+	// slurmctld tell nothing, and its LastBusyTime is that of its start.
+	if r.counters.Since.Equal(t.counters.Since) && r.counters.Started > t.counters.Started {
+		if r.lastBusy, err = t.Slurm.LastBusy(ctx); err != nil {
+			return err
+		}
+	}
 	here := map[event.JobID]bool{}
 	for i := range r.jobs {
 		here[jobID(r.jobs[i].Ref())] = true
@@ -131,9 +138,8 @@ func (t *term) readSettings(ctx context.Context, now time.Time) error {
 // those of the message.
 func (t *term) snapshot(r reading, otherwise event.Cause) event.QueuePressure {
 	now := r.began
-	if t.accepted == 0 {
-		t.memory.reconsider(r.lastBusy)
-	}
+	t.memory.reconsider(r.lastBusy, t.lookedAt)
+	t.lookedAt = r.began
 	t.hooks(r.hooks, now)
 	q := event.QueuePressure{
 		Cluster: t.Cluster, Epoch: t.charge.Epoch, TakenAt: now.UTC(), Cause: causeOf(r.hooks, otherwise),

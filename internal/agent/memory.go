@@ -95,11 +95,14 @@ func (m *memory) see(name slurm.NodeName, phase string, now, hint time.Time) tim
 	return since
 }
 
-// reconsider takes a job into account that came and went while this agent was
-// not in charge: an idle node is then idle since Slurm last saw it busy.
-func (m *memory) reconsider(busy map[slurm.NodeName]time.Time) {
-	for name, node := range m.nodes {
-		if last, ok := busy[name]; ok && node.phase == phaseIdle && last.After(node.since) {
+// reconsider takes jobs into account that came and went unseen, before this
+// agent was in charge or between two of its looks: an idle node is then idle
+// since Slurm last saw it busy. Only what happened after the last look counts:
+// a restart of slurmctld moves LastBusyTime, too.
+func (m *memory) reconsider(busy map[slurm.NodeName]time.Time, lastLook time.Time) {
+	for name, last := range busy {
+		node, seen := m.nodes[name]
+		if seen && node.phase == phaseIdle && last.After(node.since) && !last.Before(lastLook.Truncate(time.Second)) {
 			node.since = last.UTC()
 			m.nodes[name] = node
 		}

@@ -30,6 +30,9 @@ func TestASpoolFileIsRemovedOnlyOnceItsSnapshotWasAccepted(t *testing.T) {
 		before := len(w.bus.all())
 		w.bus.set(func(b *fakeBus) { b.noSend = nil })
 		time.Sleep(20 * time.Second)
+		if trace := w.bus.all()[before].trace; trace != "00-trace-htc-1" {
+			t.Errorf("the snapshot belongs to trace %v, want the hook call's", trace)
+		}
 		told := w.bus.all()[before].q
 		if up := told.CloudNodes[0].PoweringUp; len(up) != 1 || up[0].ResumeID != id || told.Cause != event.CauseResume {
 			t.Errorf("told %+v, cause %s, want call %s", up, told.Cause, id)
@@ -206,7 +209,7 @@ func TestIdleSinceMovesOnlyWhenAJobWasSeen(t *testing.T) {
 		w.slurm.setNode("htc-1", "IDLE+CLOUD+PLANNED", "")
 		since("htc-1")
 		w.slurm.setNode("htc-1", "IDLE+CLOUD", "")
-		w.slurm.change(func(s *fakeSlurm) { s.busy["htc-1"] = time.Now() }) // a restart of slurmctld
+		w.slurm.change(func(s *fakeSlurm) { s.busy["htc-1"], s.counters.Since = time.Now(), time.Now() }) // a restart of slurmctld
 		if got := since("htc-1"); got != -time.Hour {
 			t.Errorf("idle since %v although no job was seen", got)
 		}
@@ -220,6 +223,21 @@ func TestIdleSinceMovesOnlyWhenAJobWasSeen(t *testing.T) {
 		moved := since("htc-1")
 		if moved <= 0 {
 			t.Errorf("idle since %v after a job", moved)
+		}
+		if got := since("htc-2"); got != 0 {
+			t.Errorf("htc-2 is idle since %v although no job was on it", got)
+		}
+		restarted := time.Now()
+		w.slurm.change(func(s *fakeSlurm) { s.counters.Since, s.busy["htc-2"] = restarted, restarted })
+		since("htc-2")
+		w.slurm.change(func(s *fakeSlurm) { s.counters.Started++ }) // somewhere else
+		if got := since("htc-2"); got != 0 {
+			t.Errorf("htc-2 is idle since %v: slurmctld restarted, and no job was on it", got)
+		}
+		ran := time.Now().UTC().Truncate(time.Second)
+		w.slurm.change(func(s *fakeSlurm) { s.counters.Started++; s.busy["htc-2"] = ran })
+		if got := since("htc-2"); got != ran.Sub(began) {
+			t.Errorf("htc-2 is idle since %v, want %v: a job came and went between two looks", got, ran.Sub(began))
 		}
 		stop()
 		w.slurm.change(func(s *fakeSlurm) { s.busy["htc-1"] = began.Add(moved) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type term struct {
 	accepted       int64
 	digest         string
 	counters       slurm.Counters
+	lookedAt       time.Time // when the last look that was told of began
 	moving         bool
 	heartbeatDue   time.Time
 	lastController time.Time
@@ -310,7 +312,7 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 	if digest == t.digest && !tells && len(r.hooks.Entries) == 0 && t.Clock.Now().Before(t.heartbeatDue) {
 		return nil
 	}
-	err = t.send(ctx, &q)
+	err = t.send(ctx, &q, traceOf(r.hooks))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -323,9 +325,9 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 	return nil
 }
 
-// send gives the snapshot to the broker. Each attempt is a snapshot of its own:
+// send gives the snapshot to the broker, with the trace that it belongs to. Each attempt is a snapshot of its own:
 // the broker would drop a second one of the same number.
-func (t *term) send(ctx context.Context, q *event.QueuePressure) error {
+func (t *term) send(ctx context.Context, q *event.QueuePressure, trace string) error {
 	t.sequence++
 	q.Sequence = t.sequence
 	q.AgeAtSendMS = t.Clock.Now().Sub(q.TakenAt).Milliseconds()
@@ -334,10 +336,25 @@ func (t *term) send(ctx context.Context, q *event.QueuePressure) error {
 		return err
 	}
 	out := bus.Message{ID: m.ID, SessionID: m.SessionID, ContentType: event.ContentType, Body: m.Body, TTL: m.TTL}
+	out.Properties = map[string]any{}
 	if m.Encoding != "" {
-		out.Properties = map[string]any{event.EncodingProperty: m.Encoding}
+		out.Properties[event.EncodingProperty] = m.Encoding
+	}
+	if trace != "" {
+		out.Properties[event.TraceProperty] = trace
 	}
 	return t.Bus.Send(ctx, t.PressureQueue, out)
+}
+
+// traceOf is the trace context of the newest hook call that a snapshot tells
+// of.
+func traceOf(listing spool.Listing) string {
+	for _, entry := range slices.Backward(listing.Entries) {
+		if entry.Record.Traceparent != "" {
+			return entry.Record.Traceparent
+		}
+	}
+	return ""
 }
 
 // accept forgets what the broker has taken.
