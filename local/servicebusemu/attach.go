@@ -65,7 +65,11 @@ func (s *session) attach(f fields) *refusal {
 // reuse the number before its answer to our detach is on its way.
 func (s *session) retire(handle uint32) {
 	if l := s.outbound[handle]; l != nil && l.isDead() {
-		delete(s.outbound, handle)
+		s.c.change(func() { delete(s.outbound, handle) })
+		s.detaching[handle] = struct{}{}
+	}
+	if l := s.inbound[handle]; l != nil && l.isDead() {
+		s.c.change(func() { delete(s.inbound, handle) })
 		s.detaching[handle] = struct{}{}
 	}
 }
@@ -105,7 +109,7 @@ func (s *session) attachSender(f fields, handle uint32) *refusal {
 	if !ok {
 		return refuse(condInvalidField, "the target has no address")
 	}
-	l := &inbound{s: s, handle: handle, credit: senderCredit, maxSize: maxRequest}
+	l := &inbound{s: s, to: pathOf(to), handle: handle, credit: senderCredit, maxSize: maxRequest}
 	answer := answerTo(f)
 	if to == cbsAddress {
 		l.accept = s.rpc(s.putToken)
@@ -114,19 +118,24 @@ func (s *session) attachSender(f fields, handle uint32) *refusal {
 		switch {
 		case r != nil:
 			return r
+		}
+		if r := s.c.authorize(to, "Send"); r != nil {
+			return r
+		}
+		switch {
 		case management:
 			l.accept = s.rpc(managementOf(s, q))
 		case q.deadLetter == nil:
 			return refuse(condNotAllowed, fmt.Sprintf("Cannot send to the dead-letter sub-queue %s.", to))
 		default:
-			l.accept = acceptInto(q)
+			l.accept = l.acceptInto(q)
 			// The encoded message has headers that do not count towards the size.
 			l.maxSize = q.e.cfg.MaxMessageSize + maxFrameSize
 			// The client takes it as the limit of a batch; absent means nothing fits.
 			answer[attachMaxMessageSize] = uint64(q.e.cfg.MaxMessageSize)
 		}
 	}
-	s.inbound[handle] = l
+	s.c.change(func() { s.inbound[handle] = l })
 	s.c.send(s.channel, codeAttach, answer...)
 	l.sendCredit()
 	return nil
@@ -138,11 +147,14 @@ func (s *session) attachReceiver(f fields, name string, handle uint32) *refusal 
 	if !ok {
 		return refuse(condInvalidField, "the source has no address")
 	}
-	l := &outbound{s: s, name: name, handle: handle, attached: answerTo(f)}
+	l := &outbound{s: s, from: pathOf(from), name: name, handle: handle, attached: answerTo(f)}
 	if from == cbsAddress {
 		return s.attachReplies(l, f)
 	}
 	q, management, r := s.c.srv.find(from)
+	if r == nil {
+		r = s.c.authorize(from, "Listen")
+	}
 	switch {
 	case r != nil:
 		return r
@@ -160,13 +172,13 @@ func (s *session) attachReceiver(f fields, name string, handle uint32) *refusal 
 		}
 		return refuse(condNotAllowed, fmt.Sprintf("A sessionful message receiver cannot be created on an entity that does not require sessions. %s does not.", from))
 	}
-	s.outbound[handle] = l
+	s.c.change(func() { s.outbound[handle] = l })
 	if !wanted {
 		l.answer()
 		return nil
 	}
 	if r := s.accept(l, filter, f); r != nil {
-		delete(s.outbound, handle)
+		s.c.change(func() { delete(s.outbound, handle) })
 		return r
 	}
 	return nil
@@ -197,7 +209,7 @@ func (s *session) attachReplies(l *outbound, f fields) *refusal {
 		return refuse(condInvalidField, "the target of a link for replies has no address")
 	}
 	l.address = to
-	s.outbound[l.handle] = l
+	s.c.change(func() { s.outbound[l.handle] = l })
 	l.answer()
 	return nil
 }

@@ -12,6 +12,8 @@ const (
 	condHandleInUse     symbol = "amqp:session:handle-in-use"
 	condUnattached      symbol = "amqp:session:unattached-handle"
 	condMessageTooLarge symbol = "amqp:link:message-size-exceeded"
+	condDetachForced    symbol = "amqp:link:detach-forced"
+	condUnauthorized    symbol = "amqp:unauthorized-access"
 	condTransferLimit   symbol = "amqp:link:transfer-limit-exceeded"
 
 	condTimeout         symbol = "com.microsoft:timeout"
@@ -20,6 +22,7 @@ const (
 	condSessionLocked   symbol = "com.microsoft:session-cannot-be-locked"
 	condDeadLetter      symbol = "com.microsoft:dead-letter"
 	condArgument        symbol = "com.microsoft:argument-error"
+	condServerBusy      symbol = "com.microsoft:server-busy"
 )
 
 // Texts observed on the service.

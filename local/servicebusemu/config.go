@@ -1,6 +1,7 @@
 package servicebusemu
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -66,6 +67,15 @@ type Config struct {
 	// Fsync also waits for the disk, so that what was answered survives a power
 	// failure too, not only the end of the process.
 	Fsync bool
+	// TLS, if not nil, is spoken on every listener from the first byte, as the
+	// service does on port 5671.
+	TLS *tls.Config
+	// Auth says whose tokens are good. Nil accepts every token, also none.
+	Auth *Auth
+	// Faults are injected from the start, by queue; see SetFaults.
+	Faults map[string]Faults
+	// Seed makes the choice of faults repeatable for equal sequences of operations.
+	Seed uint64
 	// Clock rules locks, schedules and time to live. Nil is the machine's clock.
 	Clock Clock
 }

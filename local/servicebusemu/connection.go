@@ -35,8 +35,8 @@ var (
 	emptyFrame = []byte{0, 0, 0, 8, 2, 0, 0, 0}
 )
 
-// connection is one client. Its reader goroutine owns r, frame and sessions; mu
-// covers the rest.
+// connection is one client. Its reader goroutine owns r and frame; mu covers the
+// rest. The reader goroutine alone changes sessions, see change.
 type connection struct {
 	srv *Server
 	nc  net.Conn
@@ -46,6 +46,7 @@ type connection struct {
 	frame    []byte
 	deadline time.Time
 	sessions map[uint16]*session
+	granted  grants
 
 	mu      sync.Mutex
 	out     []byte // frames to write
@@ -74,6 +75,7 @@ func (c *connection) serve() {
 	if err == nil {
 		err = c.readLoop()
 	}
+	c.forgetTokens()
 	for _, s := range c.sessions {
 		s.release()
 	}
@@ -325,12 +327,13 @@ func (c *connection) dispatch(channel uint16, code uint64, f fields, payload []b
 		if channel > channelMax {
 			return refuse(condNotAllowed, fmt.Sprintf("channel %d is above channel-max", channel))
 		}
-		c.sessions[channel] = beginSession(c, channel, f)
+		s := beginSession(c, channel, f)
+		c.change(func() { c.sessions[channel] = s })
 		return nil
 	case s == nil:
 		return refuse(condNotAllowed, fmt.Sprintf("performative 0x%02x on channel %d, where no session was begun", code, channel))
 	case code == codeEnd:
-		delete(c.sessions, channel)
+		c.change(func() { delete(c.sessions, channel) })
 		s.end()
 		return nil
 	}

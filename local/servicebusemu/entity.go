@@ -2,6 +2,7 @@ package servicebusemu
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,6 +15,7 @@ type entity struct {
 
 	main, dead *queue
 	journal    *journal // nil: in memory only
+	faults     atomic.Pointer[faultPlan]
 
 	// bytes held by both queues, for cfg.MaxSize.
 	bytes int

@@ -17,12 +17,16 @@ const (
 // inbound is a link on which the client sends. The reader goroutine owns it.
 type inbound struct {
 	s       *session
+	to      string // see path
 	handle  uint32
 	maxSize int
-	// accept takes a whole message, which it may keep, and returns the outcome.
+	q       *queue // nil on a link for requests
+	// accept takes a whole message, which it may keep, and returns the outcome, or
+	// nil for none.
 	accept func(format uint32, message []byte) []byte
 
 	count, credit uint32
+	dead          bool // nothing more may be sent on it; the connection's mutex covers it
 
 	// The delivery whose frames are coming in.
 	partial bool
@@ -72,28 +76,59 @@ func (l *inbound) receive(f fields, payload []byte) *refusal {
 func (l *inbound) complete() {
 	outcome := l.accept(l.format, l.message)
 	l.message = nil
-	if !l.settled {
-		l.s.c.append(func(b []byte) []byte {
-			return appendDisposition(b, l.s.channel, true, l.id, outcome)
-		})
+	if l.settled || outcome == nil {
+		return
 	}
+	id := l.id
+	l.s.answer(l.q, func(b []byte) []byte {
+		if l.dead {
+			return b
+		}
+		return appendDisposition(b, l.s.channel, true, id, outcome)
+	})
 }
 
 func (l *inbound) sendCredit() {
 	l.s.sendFlow(l.handle, l.count, l.credit)
 }
 
+// send is enqueue for those who have not locked the entity and need no numbers.
+func (q *queue) send(contents []content) *refusal {
+	q.e.lock()
+	defer q.e.unlock()
+	_, r := q.enqueue(contents)
+	return r
+}
+
 // acceptInto is what a sender link to q does with a message.
-func acceptInto(q *queue) func(uint32, []byte) []byte {
+func (l *inbound) acceptInto(q *queue) func(uint32, []byte) []byte {
+	l.q = q
 	return func(format uint32, message []byte) []byte {
+		f := q.e.faultOf(sending)
+		switch f {
+		case faultBusy:
+			return serverBusy.outcome()
+		case faultDetach:
+			l.detachFor(forcedDetach)
+			return nil
+		case faultDrop:
+			l.s.c.drop()
+			return nil
+		}
 		contents, err := parseContents(format, message)
 		if err != nil {
 			return refuse(condDecode, fmt.Sprintf("The message could not be read: %v.", err)).outcome()
 		}
-		q.e.lock()
-		defer q.e.unlock()
-		if _, r := q.enqueue(contents); r != nil {
+		if r := q.send(contents); r != nil {
 			return r.outcome()
+		}
+		switch f {
+		case faultLostAnswer:
+			l.detachFor(forcedDetach)
+			return nil
+		case faultDropAfter:
+			l.s.c.drop()
+			return nil
 		}
 		return outcomeAccepted
 	}

@@ -99,6 +99,9 @@ func (m *management) schedule(a arguments) response {
 	if !ok {
 		return invalid("messages: want a list of maps.")
 	}
+	if m.q.e.faultOf(sending) == faultBusy {
+		return failed(serverBusy)
+	}
 	if m.q.deadLetter == nil {
 		return failed(refuse(condNotAllowed, "Cannot send to the dead-letter sub-queue."))
 	}

@@ -11,6 +11,7 @@ const maxReplies = 1000
 // its requests.
 type outbound struct {
 	s        *session
+	from     string // see path
 	name     string
 	handle   uint32
 	attached []any // fields of the attach that answers the client's

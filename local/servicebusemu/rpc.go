@@ -29,6 +29,8 @@ func failed(r *refusal) response {
 		condNotFound:        404,
 		condMessageLockLost: 410,
 		condSessionLockLost: 410,
+		condUnauthorized:    401,
+		condServerBusy:      503,
 		condNotAllowed:      403,
 		condResourceLimit:   403,
 		condMessageTooLarge: 413,

@@ -1,6 +1,7 @@
 package servicebusemu
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,10 @@ import (
 type Server struct {
 	entities map[string]*entity // by lower-case name; not changed after New
 	log      *slog.Logger
+	auth     *Auth       // nil: everybody
+	tls      *tls.Config // nil: plain TCP
+	clock    Clock
+	seed     uint64
 	backlog  atomic.Int64 // bytes that wait in the journals
 	journals []*journal   // not changed after New; empty: in memory only
 	dataLock *os.File
@@ -35,11 +40,19 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("configure service bus emulator: %w", err)
 	}
 	s := &Server{
-		entities: entities, log: cfg.Logger,
+		entities: entities, log: cfg.Logger, auth: cfg.Auth, tls: cfg.TLS, clock: cfg.Clock, seed: cfg.Seed,
 		listeners: make(map[net.Listener]struct{}), connections: make(map[*connection]struct{}),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.clock == nil {
+		s.clock = machineClock{}
+	}
+	for name, f := range cfg.Faults {
+		if err := s.SetFaults(name, f); err != nil {
+			return nil, fmt.Errorf("configure service bus emulator: %w", err)
+		}
 	}
 	if cfg.Data != "" {
 		if err := s.openData(cfg); err != nil {
@@ -51,8 +64,7 @@ func New(cfg Config) (*Server, error) {
 
 // Serve accepts clients on l until Close, and then returns nil, or until what it
 // must keep cannot be written, and then returns why. It owns l. It may
-// be called for several listeners; wrap one in TLS to be spoken to as the real
-// service is.
+// be called for several listeners.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close()
 	if !s.add(l) {
@@ -65,6 +77,9 @@ func (s *Server) Serve(l net.Listener) error {
 				return failure
 			}
 			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+		if s.tls != nil {
+			nc = tls.Server(nc, s.tls)
 		}
 		s.serveConn(nc)
 	}

@@ -174,7 +174,7 @@ func TestTheProductionSettingsWorkOverTLS(t *testing.T) {
 	n.must(client.Close(n.ctx()))
 }
 
-func selfSigned(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+func selfSigned(t testing.TB, name string) (tls.Certificate, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -15,7 +15,7 @@ const (
 )
 
 // session is an AMQP session. The connection's reader goroutine owns the first
-// block of fields; the connection's mutex covers the second.
+// block of fields, except that others may look at the links, see change; the connection's mutex covers the second.
 type session struct {
 	c       *connection
 	channel uint16
@@ -104,10 +104,10 @@ func (s *session) release() {
 	for _, l := range s.outbound {
 		l.leave()
 	}
-	clear(s.outbound)
-	clear(s.inbound)
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
+	clear(s.outbound)
+	clear(s.inbound)
 	s.gone = true
 	s.blocked, s.unsettled = nil, nil
 }
@@ -119,6 +119,9 @@ func (s *session) transfer(f fields, payload []byte) *refusal {
 	l := s.inbound[handle]
 	if l == nil {
 		return s.unattached(handle)
+	}
+	if l.isDead() {
+		return nil
 	}
 	if r := l.receive(f, payload); r != nil {
 		s.detachInbound(l, r)
@@ -136,7 +139,7 @@ func (s *session) unattached(handle uint32) *refusal {
 
 // detachInbound ends a link of a sender for a reason.
 func (s *session) detachInbound(l *inbound, r *refusal) {
-	delete(s.inbound, l.handle)
+	s.c.change(func() { delete(s.inbound, l.handle) })
 	s.detaching[l.handle] = struct{}{}
 	s.c.send(s.channel, codeDetach, l.handle, true, r.amqp())
 }
@@ -147,16 +150,18 @@ func (s *session) detach(f fields) *refusal {
 		delete(s.detaching, handle)
 		return nil
 	}
-	if _, ok := s.inbound[handle]; ok {
-		delete(s.inbound, handle)
-		s.c.send(s.channel, codeDetach, handle, true)
+	if l := s.inbound[handle]; l != nil {
+		s.c.change(func() { delete(s.inbound, handle) })
+		if !l.isDead() {
+			s.c.send(s.channel, codeDetach, handle, true)
+		}
 		return nil
 	}
 	l := s.outbound[handle]
 	if l == nil {
 		return s.unattached(handle)
 	}
-	delete(s.outbound, handle)
+	s.c.change(func() { delete(s.outbound, handle) })
 	l.leave()
 	l.close()
 	return nil
@@ -182,7 +187,7 @@ func (s *session) flow(f fields) *refusal {
 	if l == nil {
 		return s.unattached(handle)
 	}
-	if echo {
+	if echo && !l.isDead() {
 		l.sendCredit()
 	}
 	return nil

@@ -22,11 +22,11 @@ func (s *session) disposition(f fields) {
 		return
 	}
 	for _, id := range s.deliveries(first, last) {
-		outcome := s.settle(id, d)
-		if settled {
+		q, outcome := s.settle(id, d)
+		if settled || outcome == nil {
 			continue
 		}
-		s.c.append(func(b []byte) []byte { return appendDisposition(b, s.channel, false, id, outcome) })
+		s.answer(q, func(b []byte) []byte { return appendDisposition(b, s.channel, false, id, outcome) })
 	}
 }
 
@@ -48,21 +48,51 @@ func (s *session) deliveries(first, last uint32) []uint32 {
 	return ids
 }
 
-// settle carries out d on one delivery and returns the encoded answer.
-func (s *session) settle(id uint32, d disposition) []byte {
+// settle carries out d on one delivery and returns the encoded answer, or nil for
+// none. The queue is nil if the delivery is not known.
+func (s *session) settle(id uint32, d disposition) (*queue, []byte) {
 	s.c.mu.Lock()
 	u, ok := s.unsettled[id]
 	delete(s.unsettled, id)
 	s.c.mu.Unlock()
 	if !ok {
-		return refuse(condMessageLockLost, textMessageLockLost).outcome()
+		return nil, refuse(condMessageLockLost, textMessageLockLost).outcome()
 	}
-	u.q.e.lock()
-	defer u.q.e.unlock()
-	if r := u.q.settle(u.m, u.token, d, u.q.e.clock.Now()); r != nil {
-		return r.outcome()
+	f := noFault
+	if d.verb != verbRelease {
+		f = u.q.e.faultOf(settling)
 	}
-	return answers[d.verb]
+	switch f {
+	case faultDetach:
+		u.link.detachFor(forcedDetach)
+		return u.q, nil
+	case faultDrop:
+		s.c.drop()
+		return u.q, nil
+	}
+	r := u.q.settleNow(u, d, f == faultLostLock)
+	switch {
+	case f == faultLostAnswer:
+		u.link.detachFor(forcedDetach)
+		return u.q, nil
+	case f == faultDropAfter:
+		s.c.drop()
+		return u.q, nil
+	case r != nil:
+		return u.q, r.outcome()
+	}
+	return u.q, answers[d.verb]
+}
+
+// settleNow carries out d, after the lock was lost if it is to be.
+func (q *queue) settleNow(u unsettled, d disposition, lost bool) *refusal {
+	q.e.lock()
+	defer q.e.unlock()
+	now := q.e.clock.Now()
+	if lost && u.m.held(u.token, now) {
+		q.loseLock(u.m, now)
+	}
+	return q.settle(u.m, u.token, d, now)
 }
 
 // answers are what the client expects to hear back. A dead-lettering is answered
