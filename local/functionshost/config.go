@@ -27,6 +27,10 @@ type Config struct {
 	// Listener is the public HTTP front. Without it HTTP functions and the admin
 	// routes cannot be reached. The host closes it.
 	Listener net.Listener
+	// ServiceBusAddress is host:port where the namespaces of identity connections
+	// are reached. It stands in for DNS: in Azure a namespace is found by its name
+	// at port 5671. Empty is just that.
+	ServiceBusAddress string
 	// Keys open functions of authLevel function and admin, and the admin routes.
 	Keys Keys
 

@@ -34,7 +34,7 @@ type function struct {
 
 type busBinding struct {
 	queue, topic, subscription string
-	connection                 string // the connection string: never logged
+	connection                 busConnection
 	sessions, autoComplete     bool
 	many                       bool
 	dataType                   string // "", "string" or "binary"

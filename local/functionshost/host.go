@@ -59,6 +59,7 @@ func New(cfg Config) (*Host, error) {
 		cfg.Logger.Warn("app folder is questionable", "detail", text)
 	}
 	for _, f := range h.functions {
+		f.bus.connection.address = cfg.ServiceBusAddress
 		if f.trigger == timerTrigger {
 			h.timers[f.name] = newTimerStatus(cfg.StateDir, f.name)
 		}

@@ -74,10 +74,7 @@ type azClient struct {
 }
 
 func connectServiceBus(f *function, log *slog.Logger) (entity, error) {
-	e := &azEntity{bus: f.bus, log: log}
-	if m := endpointForm.FindStringSubmatch(f.bus.connection); m != nil {
-		e.namespace = m[1]
-	}
+	e := &azEntity{bus: f.bus, namespace: f.bus.connection.host(), log: log}
 	c, err := e.dial() // parses only; nothing is dialled before the first link
 	if err != nil {
 		return nil, err
@@ -87,12 +84,9 @@ func connectServiceBus(f *function, log *slog.Logger) (entity, error) {
 }
 
 func (e *azEntity) dial() (*azClient, error) {
-	c, err := azservicebus.NewClientFromConnectionString(e.bus.connection, &azservicebus.ClientOptions{
-		RetryOptions: azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 50 * time.Millisecond, MaxRetryDelay: time.Second},
-	})
+	c, err := e.bus.connection.open(azservicebus.RetryOptions{MaxRetries: 3, RetryDelay: 50 * time.Millisecond, MaxRetryDelay: time.Second})
 	if err != nil {
-		// The client's error may quote the connection string.
-		return nil, fmt.Errorf("open Service Bus client for %s: the connection string is not valid", e.name())
+		return nil, fmt.Errorf("open Service Bus client for %s: %w", e.name(), err)
 	}
 	return &azClient{Client: c}, nil
 }

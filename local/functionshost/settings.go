@@ -1,7 +1,6 @@
 package functionshost
 
 import (
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -38,23 +37,6 @@ func (s settings) expand(text string) (expanded string, unset []string) {
 		return v
 	})
 	return expanded, unset
-}
-
-// connection finds a connection string as the WebJobs SDK does: the name with
-// the prefix AzureWebJobs first, then the bare name.
-func (s settings) connection(name string) (string, error) {
-	for _, candidate := range []string{"AzureWebJobs" + name, "ConnectionStrings:" + name, name} {
-		if v, ok := s.lookup(candidate); ok && v != "" {
-			if !strings.Contains(v, "Endpoint=") {
-				return "", fmt.Errorf("setting %s is no Service Bus connection string", candidate)
-			}
-			return v, nil
-		}
-	}
-	if _, ok := s.lookup(name + "__fullyQualifiedNamespace"); ok {
-		return "", fmt.Errorf("setting %s__fullyQualifiedNamespace asks for an identity, which does not exist locally; set %s to a connection string", name, name)
-	}
-	return "", fmt.Errorf("setting %s is not set", name)
 }
 
 // disabled reports whether a setting switches the function off.

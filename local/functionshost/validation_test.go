@@ -78,7 +78,48 @@ func TestProblemsOfAnApp(t *testing.T) {
 		{name: "no queue", functions: binding(`"type":"serviceBusTrigger","connection":"SB"`), want: "either queueName or topicName"},
 		{name: "a queue and a topic", functions: binding(`"type":"serviceBusTrigger","queueName":"q","topicName":"t","subscriptionName":"s","connection":"SB"`), want: "either queueName or topicName"},
 		{name: "the connection is not set", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"OTHER"`), want: "OTHER is not set"},
-		{name: "the connection is an identity", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"ID"`), want: "identity", change: func(_ *testing.T, a *app) { a.settings["ID__fullyQualifiedNamespace"] = "ns" }},
+		{
+			name: "an identity without endpoint", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"ID"`), want: "IDENTITY_ENDPOINT and IDENTITY_HEADER",
+			change: func(_ *testing.T, a *app) {
+				a.settings["ID__fullyQualifiedNamespace"] = "ns"
+			},
+		},
+		{
+			name: "a kind of credential that is not emulated", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"ID"`), want: "only managedidentity",
+			change: func(_ *testing.T, a *app) {
+				a.settings["ID__fullyQualifiedNamespace"] = "ns"
+				a.settings["IDENTITY_ENDPOINT"] = "http://127.0.0.1:1/msi/token"
+				a.settings["IDENTITY_HEADER"] = "secret"
+				a.settings["ID__credential"] = "workloadidentity"
+			},
+		},
+		{
+			name: "a client id that the host would overlook", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"ID"`), want: "ID__clientId has no effect",
+			change: func(_ *testing.T, a *app) {
+				a.settings["ID__fullyQualifiedNamespace"] = "ns"
+				a.settings["IDENTITY_ENDPOINT"] = "http://127.0.0.1:1/msi/token"
+				a.settings["IDENTITY_HEADER"] = "secret"
+				a.settings["ID__clientId"] = "x"
+			},
+		},
+		{
+			name: "authorities that are not there", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"ID"`), want: "setting SSL_CERT_FILE",
+			change: func(t *testing.T, a *app) {
+				a.settings["ID__fullyQualifiedNamespace"] = "ns"
+				a.settings["IDENTITY_ENDPOINT"] = "http://127.0.0.1:1/msi/token"
+				a.settings["IDENTITY_HEADER"] = "secret"
+				a.settings["SSL_CERT_FILE"] = filepath.Join(t.TempDir(), "no.pem")
+			},
+		},
+		{
+			name: "authorities that are none", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"ID"`), want: "holds no certificate",
+			change: func(_ *testing.T, a *app) {
+				a.settings["ID__fullyQualifiedNamespace"] = "ns"
+				a.settings["IDENTITY_ENDPOINT"] = "http://127.0.0.1:1/msi/token"
+				a.settings["IDENTITY_HEADER"] = "secret"
+				a.settings["SSL_CERT_FILE"] = filepath.Join(a.dir, "host.json")
+			},
+		},
 		{name: "the connection is something else", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"QUEUE"`), want: "no Service Bus connection string"},
 		{name: "the data type is unknown", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"SB","dataType":"bytes"`), want: "dataType"},
 		{name: "the cardinality is unknown", functions: binding(`"type":"serviceBusTrigger","queueName":"q","connection":"SB","cardinality":"few"`), want: "cardinality"},
