@@ -177,6 +177,11 @@ func (l faultyLedger) Nodes(ctx context.Context, cluster string) (rows []ledger.
 	return rows, err
 }
 
+func (l faultyLedger) NodesSince(ctx context.Context, cluster string, revision int64) (rows []ledger.Node, err error) {
+	err = l.f.call("L.NodesSince", func() (err error) { rows, err = l.Ledger.NodesSince(ctx, cluster, revision); return err })
+	return rows, err
+}
+
 func (l faultyLedger) PutNodes(ctx context.Context, cluster string, rows []ledger.Node) (done []ledger.Node, lost []string, err error) {
 	err = l.f.call("L.PutNodes", func() (err error) { done, lost, err = l.Ledger.PutNodes(ctx, cluster, rows); return err })
 	return done, lost, err

@@ -76,13 +76,25 @@ func running(t *testing.T) *site {
 }
 
 func TestANodearrayThatWasClosedStaysClosedInItsRow(t *testing.T) {
+	closed := func(s *site) {
+		t.Helper()
+		if got := s.array().ClosedUntil; !got.After(s.now) {
+			t.Errorf("closed until %v, want a time after %v", got, s.now)
+		}
+	}
 	s := quiet(t)
 	s.cloud.refuse = map[string]string{"htc-1": "no capacity"}
 	s.resume("htc-1", "r1", batch)
 	s.report()
-	if got := s.array().ClosedUntil; !got.After(s.now) {
-		t.Errorf("closed until %v, want a time after %v", got, s.now)
-	}
+	closed(s)
+
+	s = quiet(t)
+	s.resume("htc-1", "r1", batch)
+	s.report()
+	delete(s.cloud.nodes, "htc-1") // the allocation failed, and CycleCloud took the node away
+	s.after(70 * time.Second)
+	s.report()
+	closed(s)
 }
 
 // What a decision records is what it was decided on: deciding again on it gives
