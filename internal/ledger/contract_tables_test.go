@@ -86,6 +86,26 @@ func nodeConflict(t *testing.T, w world) {
 	}
 }
 
+func nodesSince(t *testing.T, w world) {
+	const first = 1_795_451_648_012 // a time in milliseconds, as in life
+	var nodes []ledger.Node
+	for n := range 5 {
+		nodes = append(nodes, ledger.Node{Name: fmt.Sprintf("n%d", n), Revision: first + int64(n)})
+	}
+	nodes = mustPutNodes(t, w, "c1", nodes)
+	mustPutNodes(t, w, "c2", []ledger.Node{{Name: "another cluster's", Revision: first + 9}})
+	for _, c := range []struct {
+		since int64
+		want  []ledger.Node
+	}{{math.MinInt64, nodes}, {first, nodes}, {first + 3, nodes[3:]}, {first + 5, nil}} {
+		got, err := w.NodesSince(t.Context(), "c1", c.since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, fmt.Sprintf("the nodes since %d", c.since), got, c.want)
+	}
+}
+
 func clearColumns(t *testing.T, w world) {
 	full := mustPutNodes(t, w, "c1", []ledger.Node{fullNode("n1")})[0]
 	for _, loaded := range []bool{false, true} {

@@ -49,6 +49,7 @@ var scenarios = []struct {
 	{"an intent somebody changed is not deleted and one that is gone is no error", deleteIntents},
 	{"a fact is stored once, read in order and dropped by a commit", factsOnce},
 	{"a node row in conflict leaves the others of its batch written", nodeConflict},
+	{"nodes are found by the revision that wrote them", nodesSince},
 	{"a column that became empty is cleared by merge", clearColumns},
 	{"hostile names survive as keys", hostileKeys},
 	{"hostile text is made fit for people and nothing else is changed", hostileText},

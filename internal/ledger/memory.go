@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -291,6 +292,12 @@ func matches(e entity, where []condition) bool {
 			if got != want {
 				order = 1
 			}
+		case int64:
+			got, ok := e.cells[c.column].(int64)
+			if !ok {
+				return false
+			}
+			order = cmp.Compare(got, want)
 		case time.Time:
 			got, ok := e.cells[c.column].(time.Time)
 			if !ok {

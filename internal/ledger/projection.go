@@ -49,6 +49,12 @@ func (s *Store) Nodes(ctx context.Context, cluster string) ([]Node, error) {
 	return all[Node](ctx, s, tableNodes, cluster)
 }
 
+// NodesSince gives the nodes of a cluster whose rows show a commit of the given
+// revision or a later one, ordered as Nodes orders them.
+func (s *Store) NodesSince(ctx context.Context, cluster string, revision int64) ([]Node, error) {
+	return all[Node](ctx, s, tableNodes, cluster, condition{"Revision", atLeast, revision})
+}
+
 // PutNodes writes nodes, each on the condition that nobody else did since it
 // was loaded; one that was never loaded must not exist yet. A row in the way of
 // that does not keep the others from being written. It returns the rows written,
