@@ -17,6 +17,11 @@ func (q QueuePressure) Encode() (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
+	return q.encode()
+}
+
+// encode gives the message of the snapshot as it is.
+func (q QueuePressure) encode() (Message, error) {
 	id := fmt.Sprintf("%s/%d/%d", q.Cluster, q.Epoch, q.Sequence)
 	return encode(TypeQueuePressure, q.Cluster, id, q.TakenAt, q)
 }
@@ -37,9 +42,13 @@ func DecodeQueuePressure(body []byte, encoding string) (QueuePressure, error) {
 	return q, nil
 }
 
-// Compressed gives the snapshot as it is kept: always gzip.
+// Compressed gives the snapshot as it is kept: always gzip. One that was sent
+// fits MaxBody already, and is spared the search for what to cut.
 func (q QueuePressure) Compressed() ([]byte, error) {
-	m, err := q.Encode()
+	m, err := q.encode()
+	if err == nil && len(m.Body) > MaxBody {
+		m, err = q.Encode()
+	}
 	if err != nil || m.Encoding == Gzip {
 		return m.Body, err
 	}
