@@ -59,6 +59,7 @@ var mayImport = map[string]struct {
 	"cmd/burst-hook": {[]string{"internal/spool"}, "slurmctld waits for it: nothing that opens the network"},
 	"cmd/...":        {[]string{"handlers", "internal/...", "cmd/internal/..."}, "commands wire the product together, and never the laptop's world"},
 	"local/...":      {[]string{"local/..."}, "a bug shared with the product would hide on both sides"},
+	"bench/...":      {[]string{"handlers", "internal/...", "local/...", "bench/..."}, "what is measured and what it is measured with"},
 	"test/...":       {[]string{"handlers", "internal/...", "local/...", "test/..."}, "tests see everything"},
 }
 

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/slurmburst/slurmburst/internal/ledger"
+)
+
+// pauseBetween lets what an event set in motion end before the next.
+const pauseBetween = 30 * time.Millisecond
+
+// measureEvents times events of a cluster of 200 nodes and 200 pending groups.
+func measureEvents(ctx context.Context, b *bench) (err error) {
+	const nodes, groups, warmUp = 200, 200, 20
+	var clusters []string
+	for i := range b.effort.runs {
+		clusters = append(clusters, fmt.Sprintf("bench%d", i+1))
+	}
+	s, err := b.startSite(ctx, "event", nodes, never, clusters...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	l := latencies{}
+	count := min(b.effort.samples, nodes/2)
+	for _, cluster := range clusters {
+		a := s.standIn(cluster, nodes, groups)
+		if err := a.grow(ctx, 1, nodes-count-warmUp); err != nil {
+			return err
+		}
+		if err := l.run(ctx, a, warmUp, count); err != nil {
+			return err
+		}
+	}
+	l.add(b, "event", "event on the queue to nodes/create, 200 nodes, 200 groups, warm", 50, 250)
+	return nil
+}
+
+// measureLarge times events of a cluster of 10,000 nodes and 5,000 groups, and
+// counts what an unchanged snapshot costs when every node has a row.
+func measureLarge(ctx context.Context, b *bench) (err error) {
+	const nodes, groups, warmUp, atOnce = 10_000, 5000, 3, 2500
+	s, err := b.startSite(ctx, "large", nodes, never, "large")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	a := s.standIn("large", nodes, groups)
+	count := max(10, b.effort.samples/4)
+	seed := nodes - b.effort.runs*(count+warmUp)
+	for n := 1; n <= seed; n += atOnce {
+		if err := a.grow(ctx, n, min(n+atOnce-1, seed)); err != nil {
+			return err
+		}
+		b.say("  %s nodes have a VM", number(float64(len(a.up))))
+	}
+	l := latencies{}
+	for range b.effort.runs {
+		if err := l.run(ctx, a, warmUp, count); err != nil {
+			return err
+		}
+	}
+	l.add(b, "event_large", "the same, 10,000 nodes, 5,000 groups", 0, 1500)
+	return s.measureHeartbeats(ctx, a)
+}
+
+// latencies collects the runs of one figure.
+type latencies struct {
+	p50, p99, floor series
+	parts           floors
+	all             []float64
+}
+
+// run times one event after the other: each powers up one more node, whose
+// create has to arrive at CycleCloud. The warm-up is not counted.
+func (l *latencies) run(ctx context.Context, a *standIn, warmUp, count int) error {
+	var took []float64
+	for i := range warmUp + count {
+		a.join()
+		n := len(a.up) + 1
+		a.powerUp(n)
+		began, _, err := a.publish(ctx)
+		if err != nil {
+			return err
+		}
+		arrived, err := a.site.clouds[a.cluster].await(ctx, string(nodeName(n)))
+		if err != nil {
+			return err
+		}
+		if i >= warmUp {
+			took = append(took, milliseconds(arrived.Sub(began)))
+		}
+		time.Sleep(pauseBetween + rand.N(pauseBetween))
+	}
+	parts, err := a.site.floors(ctx, a)
+	if err != nil {
+		return err
+	}
+	l.parts, l.all = parts, append(l.all, took...)
+	l.p50, l.p99, l.floor = append(l.p50, percentile(took, 50)), append(l.p99, percentile(took, 99)), append(l.floor, parts.sum())
+	return nil
+}
+
+func (l *latencies) add(b *bench, key, what string, p50, p99 float64) {
+	median := measure{key: key, what: what + ": p50", value: l.p50, unit: "ms"}
+	if p50 > 0 {
+		median.target = below(l.p50.median(), p50, "ms")
+	}
+	b.add(median.over(l.floor, l.parts.String()))
+	worst := percentile(l.all, 99)
+	b.add(measure{
+		what: fmt.Sprintf("%s: p99 of all %d events", what, len(l.all)), value: series{worst}, unit: "ms", target: below(worst, p99, "ms"),
+	})
+}
+
+// floors are the medians of what an event cannot do without.
+type floors struct{ bus, http, load, commit float64 }
+
+// The calls of one event: the host calls the handler, the handler asks
+// CycleCloud for its limits and sends the create; it loads the commit partition
+// and the open commands, and commits.
+const httpCalls, tableReads = 3, 2
+
+func (f floors) sum() float64 { return f.bus + httpCalls*f.http + tableReads*f.load + f.commit }
+
+func (f floors) String() string {
+	return fmt.Sprintf("send to receive %s + %d HTTP round trips of %s + %d table reads of %s + commit %s",
+		show(f.bus, "ms"), httpCalls, show(f.http, "ms"), tableReads, show(f.load, "ms"), show(f.commit, "ms"))
+}
+
+// floors measures them with the body of the agent's next snapshot.
+func (s *site) floors(ctx context.Context, a *standIn) (floors, error) {
+	const count = 40
+	m, err := a.message()
+	if err != nil {
+		return floors{}, err
+	}
+	m.SessionID = fmt.Sprintf("floor-%d", time.Now().UnixNano())
+	var f floors
+	trips, err := roundTrips(ctx, 10*count)
+	if err != nil {
+		return f, err
+	}
+	f.http = percentile(trips, 50)
+	session, err := s.client.AcceptSession(ctx, "floor", m.SessionID)
+	if err != nil {
+		return f, err
+	}
+	var sends []float64
+	for range count {
+		began := time.Now()
+		if err := s.client.Send(ctx, "floor", m); err != nil {
+			return f, err
+		}
+		received, err := session.Receive(ctx, 1)
+		if err != nil || len(received) != 1 {
+			return f, fmt.Errorf("receive what was just sent: got %d messages: %w", len(received), err)
+		}
+		sends = append(sends, milliseconds(time.Since(began)))
+		if err := session.Complete(ctx, received[0]); err != nil {
+			return f, err
+		}
+	}
+	f.bus = percentile(sends, 50)
+	if err := session.Close(ctx); err != nil {
+		return f, err
+	}
+	f.load, f.commit, err = s.tableFloors(ctx, m.Body, count)
+	return f, err
+}
+
+// tableFloors times loads and commits of a partition that holds one snapshot.
+func (s *site) tableFloors(ctx context.Context, body []byte, count int) (load, commit float64, err error) {
+	store, err := ledger.Open(ledger.Config{ConnectionString: s.azurite.ConnectionString(), Prefix: "floor"})
+	if err != nil {
+		return 0, 0, err
+	}
+	var loads, commits []float64
+	for i := range count {
+		began := time.Now()
+		part, err := store.Load(ctx, "floor")
+		if err != nil {
+			return 0, 0, err
+		}
+		loaded := time.Now()
+		now := loaded.UTC()
+		_, err = store.Commit(ctx, ledger.Commit{
+			Cluster:   part.Cluster,
+			Heartbeat: &ledger.Heartbeat{Epoch: 1, Sequence: int64(i), ReceivedAt: now, AsOf: now, Digest: "d"},
+			Snapshot:  &ledger.Snapshot{Epoch: 1, Sequence: int64(i), AsOf: now, Digest: "d", Body: body},
+		})
+		if err != nil {
+			return 0, 0, err
+		}
+		loads, commits = append(loads, milliseconds(loaded.Sub(began))), append(commits, milliseconds(time.Since(loaded)))
+	}
+	return percentile(loads, 50), percentile(commits, 50), nil
+}
+
+// measureHeartbeats starts the host anew behind a proxy that counts, so that no
+// process remembers anything, and sends the same snapshot again and again.
+func (s *site) measureHeartbeats(ctx context.Context, a *standIn) error {
+	const count = 20
+	a.join()
+	if _, _, err := a.publish(ctx); err != nil {
+		return err
+	}
+	if err := s.stopHost(); err != nil {
+		return err
+	}
+	s.stopHost = nil
+	tables, requests, err := s.countTables(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.startHost(ctx, tables); err != nil {
+		return err
+	}
+	if _, _, err := a.publish(ctx); err != nil { // accepts the session
+		return err
+	}
+	var operations, asked, took series
+	for range count {
+		time.Sleep(pauseBetween)
+		operationsBefore, askedBefore := requests.Load(), s.clouds[a.cluster].answered()
+		began, call, err := a.publish(ctx)
+		if err != nil {
+			return err
+		}
+		took = append(took, milliseconds(call.Start.Add(call.Duration).Sub(began)))
+		operations = append(operations, float64(requests.Load()-operationsBefore))
+		asked = append(asked, float64(s.clouds[a.cluster].answered()-askedBefore))
+	}
+	_, mostOperations := operations.spread()
+	_, mostAsked := asked.spread()
+	s.b.add(measure{
+		what: fmt.Sprintf("unchanged heartbeat, %s node rows: table operations", number(float64(len(a.up)))), value: operations,
+		target: atMost(mostOperations, 3, ""),
+	})
+	s.b.add(measure{what: "unchanged heartbeat: requests to CycleCloud", value: asked, target: promise(mostAsked == 0, "none")})
+	s.b.add(measure{what: "unchanged heartbeat, 5,000 groups: sent to call ended", value: took, unit: "ms"})
+	return nil
+}
+
+// countTables puts a counting proxy in front of Azurite.
+func (s *site) countTables(ctx context.Context) (connection string, requests *atomic.Int64, err error) {
+	target, err := url.Parse(s.azurite.Endpoint())
+	if err != nil {
+		return "", nil, err
+	}
+	requests = new(atomic.Int64)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		requests.Add(1)
+		r.SetURL(&url.URL{Scheme: target.Scheme, Host: target.Host})
+	}}
+	l, err := listen(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{Handler: proxy, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(l) }() // ends with Close
+	s.onStop(server.Close)
+	return strings.ReplaceAll(s.azurite.ConnectionString(), target.Host, l.Addr().String()), requests, nil
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/slurmburst/slurmburst/local/functionshost"
+)
+
+const (
+	loadClusters = 200
+	loadNodes    = 200
+	loadGroups   = 20
+	changeEvery  = 10
+	// rampUp is not measured: every cluster is new, and its first snapshots
+	// make rows and sessions.
+	rampUp = 20 * time.Second
+)
+
+// measureLoad has 200 clusters send an event a second each. Nine of ten say
+// nothing new; every tenth powers a node up or has it join, so that half of
+// them need a create.
+func measureLoad(ctx context.Context, b *bench) (err error) {
+	var names []string
+	for i := range loadClusters {
+		names = append(names, fmt.Sprintf("load%03d", i))
+	}
+	s, err := b.startSite(ctx, "load", loadNodes, shippedReclaim, names...)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	r := &loadRun{sent: map[string]time.Time{}, ages: map[string][]float64{}}
+	s.calls.hear(r.ended)
+	defer s.calls.hear(nil)
+
+	sending, stop := context.WithTimeout(ctx, rampUp+b.loadFor)
+	defer stop()
+	var agents sync.WaitGroup
+	for i, name := range names {
+		a := s.standIn(name, loadNodes, loadGroups)
+		agents.Go(func() { r.drive(sending, a, i) })
+	}
+	began := time.Now()
+	sleep(sending, rampUp)
+	before, err := familyCPU()
+	if err != nil {
+		return err
+	}
+	r.startMeasuring()
+	backlog := s.watchBacklog(sending)
+	took := time.Since(began) - rampUp
+	after, err := familyCPU()
+	if err != nil {
+		return err
+	}
+	agents.Wait()
+	return r.report(b, s, backlog, took, before, after)
+}
+
+// loadRun collects what became of the events.
+type loadRun struct {
+	mu        sync.Mutex
+	measuring time.Time // events sent before it are not counted
+	sent      map[string]time.Time
+	ages      map[string][]float64 // by cluster, in seconds
+	failed    int
+	problem   error
+}
+
+// drive sends one cluster's events, at its own moment of each second.
+func (r *loadRun) drive(ctx context.Context, a *standIn, offset int) {
+	sleep(ctx, time.Duration(offset)*time.Second/loadClusters)
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	for n := offset; ctx.Err() == nil; n++ {
+		if n%changeEvery == 0 {
+			if len(a.booting) > 0 {
+				a.join()
+			} else {
+				a.powerUp(len(a.up)%loadNodes + 1)
+			}
+		}
+		if err := r.send(ctx, a); err != nil && ctx.Err() == nil {
+			r.mu.Lock()
+			r.problem = errors.Join(r.problem, err)
+			r.mu.Unlock()
+			return
+		}
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *loadRun) send(ctx context.Context, a *standIn) error {
+	m, err := a.message()
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.sent[m.ID] = time.Now()
+	r.mu.Unlock()
+	return a.site.client.Send(ctx, "queue-pressure", m)
+}
+
+// ended takes the end of the call as the moment of decision, which is a little
+// later.
+func (r *loadRun) ended(i functionshost.Invocation) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if i.Err != nil {
+		r.failed++
+		return
+	}
+	sent, ours := r.sent[i.MessageID]
+	if !ours {
+		return
+	}
+	delete(r.sent, i.MessageID)
+	if r.measuring.IsZero() || sent.Before(r.measuring) {
+		return
+	}
+	r.ages[i.SessionID] = append(r.ages[i.SessionID], i.Start.Add(i.Duration).Sub(sent).Seconds())
+}
+
+func (r *loadRun) startMeasuring() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.measuring = time.Now()
+}
+
+// watchBacklog samples how many events wait or are worked on, until ctx ends.
+func (s *site) watchBacklog(ctx context.Context) []float64 {
+	var samples []float64
+	every := time.NewTicker(time.Second)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+			q := s.bus.Stats()["queue-pressure"]
+			samples = append(samples, float64(q.Active+q.Locked))
+			if len(samples)%15 == 0 {
+				s.b.say("  backlog %d, %d of %d sessions waiting or held", q.Active+q.Locked, q.Sessions, loadClusters)
+			}
+		case <-ctx.Done():
+			return samples
+		}
+	}
+}
+
+// growth is the slope of the least-squares line, per second.
+func growth(samples []float64) float64 {
+	n := float64(len(samples))
+	var sumX, sumY, sumXY, sumXX float64
+	for i, y := range samples {
+		x := float64(i)
+		sumX, sumY, sumXY, sumXX = sumX+x, sumY+y, sumXY+x*y, sumXX+x*x
+	}
+	return (n*sumXY - sumX*sumY) / (n*sumXX - sumX*sumX)
+}
+
+func (r *loadRun) report(b *bench, s *site, backlog []float64, took time.Duration, before, after map[string]time.Duration) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.problem != nil {
+		return r.problem
+	}
+	// What was never decided is as old as the run.
+	undecided := 0
+	for id, at := range r.sent {
+		if !at.Before(r.measuring) {
+			cluster, _, _ := strings.Cut(id, "/")
+			r.ages[cluster] = append(r.ages[cluster], time.Since(at).Seconds())
+			undecided++
+		}
+	}
+	var medians, tails series
+	decided := 0
+	for _, ages := range r.ages {
+		medians, tails = append(medians, percentile(ages, 50)), append(tails, percentile(ages, 99))
+		decided += len(ages)
+	}
+	_, worst := tails.spread()
+	slope := growth(backlog)
+	about := fmt.Sprintf("200 clusters, 1 event/s each, %s", took.Round(time.Second))
+	b.add(measure{
+		what: about + ": growth of the backlog", value: series{slope}, unit: "events/s",
+		target: promise(math.Abs(slope) < 1 || slope < 0, "none: under 1 of 200 events/s"),
+	})
+	b.add(measure{what: "the same: backlog", value: series(backlog), unit: "events"})
+	b.add(measure{what: "the same: worst cluster's p99 age at decision", value: series{worst}, unit: "s", target: below(worst, 5, "s")})
+	b.add(measure{what: "the same: median age at decision, by cluster", value: medians, unit: "s"})
+	b.add(measure{what: "the same: events counted, undecided and failed among them", value: series{float64(decided), float64(undecided), float64(r.failed)}})
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if spent := after[name] - before[name]; spent > took/100 {
+			b.add(measure{what: "the same: cores busy with " + name, value: series{spent.Seconds() / took.Seconds()}, unit: "cores"})
+		}
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
