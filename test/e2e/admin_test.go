@@ -88,8 +88,10 @@ func adminsSee(s *site) {
 		table string
 		query url.Values
 	}{
-		{"nonsense", nil}, {"nodes", url.Values{"cluster": {s.Cluster}, "top": {"0"}}},
-		{"nodes", url.Values{"cluster": {s.Cluster}, "top": {"many"}}}, {"nodes", url.Values{"cluster": {s.Cluster}, "token": {"forged"}}},
+		{"nonsense", nil},
+		{"nodes", url.Values{"cluster": {s.Cluster}, "top": {"0"}}},
+		{"nodes", url.Values{"cluster": {s.Cluster}, "top": {"many"}}},
+		{"nodes", url.Values{"cluster": {s.Cluster}, "token": {"forged"}}},
 	} {
 		if status, answer := s.ask(nonsense.table, nonsense.query); status != http.StatusBadRequest || answer.Error == "" {
 			s.Errorf("%s?%s: status %d, error %q, want 400 and a text", nonsense.table, nonsense.query.Encode(), status, answer.Error)

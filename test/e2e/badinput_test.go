@@ -29,7 +29,7 @@ func gzipped(plain []byte) []byte {
 	var b bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed) // a level that exists
 	_, _ = z.Write(plain)                           // a buffer
-	_ = z.Close()         // a buffer
+	_ = z.Close()                                   // a buffer
 	return b.Bytes()
 }
 

@@ -173,18 +173,12 @@ func (s *site) lasts(d time.Duration) {
 // that Slurm resumed was created once, and each one that was created went.
 func (s *site) oneNodePerResume() {
 	s.Helper()
-	resumed, created, gone := 0, 0, 0
+	resumed := 0
 	for _, call := range s.log().Resumes {
 		resumed += len(call.Nodes)
 	}
-	for _, e := range s.Sim.Journal() {
-		switch e.Event {
-		case cyclecloudsim.Created:
-			created++
-		case cyclecloudsim.Terminated, cyclecloudsim.Vanished:
-			gone++
-		}
-	}
+	created := len(s.journal(cyclecloudsim.Created))
+	gone := len(s.journal(cyclecloudsim.Terminated)) + len(s.journal(cyclecloudsim.Vanished))
 	if created != resumed || gone != created {
 		s.Errorf("Slurm resumed %d nodes, CycleCloud created %d, and %d are gone again", resumed, created, gone)
 	}

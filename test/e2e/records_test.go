@@ -162,11 +162,11 @@ func (s *site) ctl(args ...string) string {
 func (s *site) mostNodes() map[string]int {
 	now, most := map[string]int{}, map[string]int{}
 	for _, e := range s.Sim.Journal() {
-		switch e.Event {
-		case cyclecloudsim.Created:
+		if e.Event == cyclecloudsim.Created {
 			now[e.NodeArray]++
 			most[e.NodeArray] = max(most[e.NodeArray], now[e.NodeArray])
-		case cyclecloudsim.Terminated, cyclecloudsim.Vanished:
+		}
+		if e.Event == cyclecloudsim.Terminated || e.Event == cyclecloudsim.Vanished {
 			now[e.NodeArray]--
 		}
 	}

@@ -32,6 +32,7 @@ func TestNodesThatSlurmAndCycleCloudSeeDifferently(t *testing.T) {
 	t.Run("a node that missed ResumeTimeout is used again", func(t *testing.T) { downNodesAreRepaired(s.sub(t)) })
 	t.Run("a VM under a powered-down name goes by way of Slurm", func(t *testing.T) { strayVMsGoBySlurm(s.sub(t)) })
 	t.Run("a stray VM that joined runs its job to the end", func(t *testing.T) { strayVMsKeepTheirJobs(s.sub(t)) })
+	t.Run("a stray VM that joined under a fenced name goes", func(t *testing.T) { fencedNamesAreEmptied(s.sub(t)) })
 	t.Run("an old VM under a resumed name is replaced", func(t *testing.T) { oldVMsAreReplaced(s.sub(t)) })
 }
 
@@ -129,6 +130,19 @@ func strayVMsKeepTheirJobs(s *site) {
 	if n := len(s.ofNode(cyclecloudsim.Created, name)); n != 1 {
 		s.Errorf("%d VMs were created under %s, want the one made by hand", n, name)
 	}
+}
+
+// fencedNamesAreEmptied: a VM that joined under a name that is held back by our
+// drain is no admin's: it is powered down, and the name fenced again.
+func fencedNamesAreEmptied(s *site) {
+	const name = "htc-5"
+	s.awaitFence()
+	s.CutBus()
+	s.createByHand(name)
+	s.awaitNode(soon, name, "up and drained", func(n node) bool { return n.has("DRAIN") && !n.has("POWERED_DOWN") })
+	s.RestoreBus()
+	s.awaitZero()
+	s.awaitFence()
 }
 
 // oldVMsAreReplaced: Slurm powered a node down and up again while burst-agent
