@@ -28,6 +28,8 @@ type Options struct {
 	Seed     int64
 	// NoSessions lets several functions decide for the cluster at once.
 	NoSessions bool
+	// LikeAzure has everybody use managed identities and TLS.
+	LikeAzure bool
 }
 
 // worldConfig is the demo's site: an on-prem cluster with two cloud
@@ -35,7 +37,7 @@ type Options struct {
 // scale down.
 func worldConfig(o Options) world.Config {
 	return world.Config{
-		Root: o.Root, Dir: o.Dir, LocalNodes: 1, Seed: o.Seed, NoSessions: o.NoSessions,
+		Root: o.Root, Dir: o.Dir, LocalNodes: 1, Seed: o.Seed, NoSessions: o.NoSessions, LikeAzure: o.LikeAzure,
 		Nodearrays: []world.Nodearray{
 			{Name: "htc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
 			{Name: "hpc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},

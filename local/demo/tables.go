@@ -29,9 +29,9 @@ func (t tables) targets(kind string) int { return t.actions[kind] }
 
 func readTables(ctx context.Context, w *world.World) (tables, error) {
 	t := tables{actions: map[string]int{}}
-	client, err := aztables.NewServiceClientFromConnectionString(w.Azurite.ConnectionString(), nil)
+	client, err := w.Tables()
 	if err != nil {
-		return t, fmt.Errorf("open tables: %w", err)
+		return t, err
 	}
 	for name, take := range map[string]func(map[string]any) error{
 		"burstdecisions": t.decision, "burstnodes": t.node, "burstcommands": t.command, "burstclusters": t.cluster,
@@ -143,7 +143,7 @@ func (t *tables) cluster(row map[string]any) error {
 
 // openIntents counts the intents that are not finished.
 func openIntents(ctx context.Context, w *world.World) (int, error) {
-	client, err := aztables.NewServiceClientFromConnectionString(w.Azurite.ConnectionString(), nil)
+	client, err := w.Tables()
 	if err != nil {
 		return 0, err
 	}

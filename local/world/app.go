@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"text/template"
 	"time"
@@ -50,15 +49,6 @@ func (w *World) writePolicy() error {
 	return os.WriteFile(w.policyPath, text.Bytes(), 0o600)
 }
 
-// connection settings that app, agent and burstctl share.
-func (w *World) settings() map[string]string {
-	return map[string]string{
-		"SERVICEBUS":   w.BusConnection(),
-		"BURST_TABLES": w.tablesConnection,
-		"BURST_POLICY": w.policyPath,
-	}
-}
-
 // StartAgent starts burst-agent, unless it runs already.
 func (w *World) StartAgent(context.Context) error {
 	w.mu.Lock()
@@ -79,11 +69,8 @@ func (w *World) StartAgent(context.Context) error {
 	if w.Heartbeat > 0 {
 		cmd.Env = append(cmd.Env, "BURST_HEARTBEAT="+w.Heartbeat.String())
 	}
-	for name, value := range w.settings() {
-		if name != "BURST_TABLES" {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
-	}
+	cmd.Env = append(cmd.Env, "BURST_POLICY="+w.policyPath)
+	cmd.Env = append(cmd.Env, environment(w.busSettings(agentIdentity))...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if w.agent, err = child.Start(cmd); err != nil {
 		return err
@@ -149,7 +136,10 @@ func (w *World) AgentRunning() bool {
 func (w *World) Environment() []string {
 	env := []string{
 		"PATH=" + w.Lab.BinDir() + ":" + filepath.Join(w.Root, "build", "bin") + ":$PATH", "SLURM_CONF=" + w.Lab.Conf(),
-		"BURST_TABLES='" + w.tablesConnection + "'", "BURST_POLICY=" + w.policyPath,
+		"BURST_POLICY=" + w.policyPath,
+	}
+	for name, value := range w.tableSettings("") {
+		env = append(env, name+"='"+value+"'")
 	}
 	return env
 }
@@ -157,7 +147,8 @@ func (w *World) Environment() []string {
 // Key opens the HTTP functions.
 func (w *World) Key() string { return w.functionKey }
 
-// BusConnection is the connection string of the Service Bus emulator.
+// BusConnection is the connection string of the Service Bus emulator. It opens
+// nothing where LikeAzure is set.
 func (w *World) BusConnection() string { return servicebusemu.ConnectionString(w.busAddress) }
 
 // CycleCloud is what a client of the simulator's REST API needs: the URL of the
@@ -177,11 +168,7 @@ func (w *World) Hook(ctx context.Context, program, hostlist string) *exec.Cmd {
 // Ctl prepares burstctl for this world.
 func (w *World) Ctl(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(w.Root, "build", "bin", "burstctl"), args...)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + w.Dir}
-	for name, value := range w.settings() {
-		if !strings.HasPrefix(name, "SERVICEBUS") {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
-	}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + w.Dir, "BURST_POLICY=" + w.policyPath}
+	cmd.Env = append(cmd.Env, environment(w.tableSettings(""))...)
 	return cmd
 }

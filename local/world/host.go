@@ -15,7 +15,8 @@ import (
 
 // appSettings are the settings of the Functions app.
 func (w *World) appSettings() map[string]string {
-	settings := w.settings()
+	settings := merged(w.busSettings(appIdentity), w.tableSettings(appIdentity))
+	settings["BURST_POLICY"] = w.policyPath
 	settings["FUNCTIONS_WORKER_RUNTIME"] = "custom"
 	settings["BURST_QUEUE_PRESSURE"] = "queue-pressure"
 	settings["BURST_SCALE_DOWN"] = "scale-down"
@@ -45,7 +46,7 @@ func (w *World) runHost(ctx context.Context) error {
 	}
 	w.functionKey = "only-on-loopback"
 	host, err := functionshost.New(functionshost.Config{
-		AppDir: app, Settings: w.appSettings(), Listener: listener,
+		AppDir: app, Settings: w.appSettings(), Listener: listener, ServiceBusAddress: w.busAddress,
 		Keys: functionshost.Keys{Function: w.functionKey, Master: w.functionKey},
 		Flex: true, Instances: instances, StateDir: filepath.Join(w.Dir, "state"),
 		HostRestartDelay: time.Second, DrainTimeout: 3 * time.Second, Logger: w.logger(), OnInvocation: w.OnInvocation,

@@ -22,6 +22,7 @@ func (w *World) proxyTables() error {
 	}
 	w.tablesGate = newGate(listener)
 	w.tablesConnection = strings.ReplaceAll(w.Azurite.ConnectionString(), endpoint.Host, listener.Addr().String())
+	w.tablesEndpoint = strings.ReplaceAll(w.Azurite.Endpoint(), endpoint.Host, listener.Addr().String())
 	w.serve(func() error { return forward(w.tablesGate, endpoint.Host) })
 	w.onStop(func(context.Context) error {
 		w.tablesGate.cut()

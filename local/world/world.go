@@ -8,6 +8,7 @@ package world
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -69,6 +70,9 @@ type Config struct {
 	// NoSessions takes the sessions off queue-pressure and scale-down, so that
 	// several functions decide for one cluster at once.
 	NoSessions bool
+	// LikeAzure has everybody use managed identities and TLS, as in Azure: there is
+	// no connection string, and no other way in.
+	LikeAzure bool
 	// ReclaimSchedule is NCRONTAB. Default: every 30 s.
 	ReclaimSchedule string
 	// Progress hears what Start has done; OnInvocation each call of a function.
@@ -117,7 +121,9 @@ type World struct {
 
 	busAddress, simURL, frontURL string
 	busGate, tablesGate, simGate *gate
-	tablesConnection             string
+	tablesConnection             string // with the account's key
+	tablesEndpoint               string
+	azure                        *azure // nil unless LikeAzure
 	functionKey                  string
 	policyPath                   string
 	journal                      *os.File
@@ -145,17 +151,7 @@ func Start(ctx context.Context, config Config) (w *World, err error) {
 	if err := w.prepare(); err != nil {
 		return w, err
 	}
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"Service Bus emulator", w.startBus},
-		{"Azurite tables", w.startAzurite},
-		{"Slurm", w.startSlurm},
-		{"CycleCloud simulator", w.startCycleCloud},
-		{"Functions host with build/app", w.startHost},
-		{"burst-agent", w.StartAgent},
-	} {
+	for _, step := range w.steps() {
 		began := time.Now()
 		if err := step.do(ctx); err != nil {
 			return w, fmt.Errorf("start %s: %w", step.name, err)
@@ -163,6 +159,27 @@ func Start(ctx context.Context, config Config) (w *World, err error) {
 		w.Progress(fmt.Sprintf("%s up in %s", step.name, time.Since(began).Round(10*time.Millisecond)))
 	}
 	return w, nil
+}
+
+// step is a part of the world that is started.
+type step struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (w *World) steps() []step {
+	steps := []step{
+		{"Service Bus emulator", w.startBus},
+		{"Azurite tables", w.startAzurite},
+		{"Slurm", w.startSlurm},
+		{"CycleCloud simulator", w.startCycleCloud},
+		{"Functions host with build/app", w.startHost},
+		{"burst-agent", w.StartAgent},
+	}
+	if w.LikeAzure {
+		return append([]step{{"identity endpoint", w.startIdentity}}, steps...)
+	}
+	return steps
 }
 
 // prepare makes the directories and the links by which Slurm calls burst-hook.
@@ -232,7 +249,13 @@ func (w *World) startBus(context.Context) error {
 			queues[i].RequiresSession = queues[i].RequiresSession && strings.HasPrefix(queues[i].Name, "slurm-commands-")
 		}
 	}
-	if w.Bus, err = servicebusemu.New(servicebusemu.Config{Queues: queues}); err != nil {
+	config := servicebusemu.Config{Queues: queues}
+	if w.azure != nil {
+		if err := w.azure.secure(&config); err != nil {
+			return err
+		}
+	}
+	if w.Bus, err = servicebusemu.New(config); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -259,8 +282,17 @@ func (w *World) serve(do func() error) {
 func (w *World) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w.Log, nil)) }
 
 func (w *World) startAzurite(ctx context.Context) error {
+	build, dir := filepath.Join(w.Root, "build"), filepath.Join(w.Dir, "azurite")
 	var err error
-	w.Azurite, err = azurite.StartFrom(ctx, filepath.Join(w.Root, "build"), filepath.Join(w.Dir, "azurite"))
+	if w.azure == nil {
+		w.Azurite, err = azurite.StartFrom(ctx, build, dir)
+	} else {
+		var leaf tls.Certificate
+		if leaf, err = w.azure.authority.Leaf(); err != nil {
+			return err
+		}
+		w.Azurite, err = azurite.StartTLS(ctx, build, dir, leaf)
+	}
 	if err != nil {
 		return err
 	}

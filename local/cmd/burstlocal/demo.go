@@ -60,6 +60,7 @@ the counts, each taken from two independent records.`,
 	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "seed of the simulator's random `choices`; 0 draws one")
 	cmd.Flags().BoolVar(&chaos, "chaos", false, "kill, pause and cut off parts of the world all the while, as the seed says")
 	cmd.Flags().BoolVar(&o.NoSessions, "no-sessions", false, "take the sessions off the queues: several functions decide at once")
+	cmd.Flags().BoolVar(&o.LikeAzure, "like-azure", false, "managed identities and TLS everywhere, and no connection string in any environment")
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the logs of a good run")
 	return cmd
 }
