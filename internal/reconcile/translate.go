@@ -15,6 +15,9 @@ import (
 func slurmState(base string, flags []string, reason string) burst.SlurmState {
 	has := func(flag string) bool { return slices.Contains(flags, flag) }
 	busy := base == "ALLOCATED" || base == "MIXED" || has("COMPLETING")
+	// Slurm lets nobody drain without a reason, and 22.05.8 wipes the reason of
+	// a fence when a slurmd registers under the name: what is left is no admin's.
+	byAdmin := reason != "" && !strings.HasPrefix(reason, event.FenceReason)
 	switch {
 	case has("POWERING_DOWN"):
 		return burst.PoweringDown
@@ -34,7 +37,7 @@ func slurmState(base string, flags []string, reason string) burst.SlurmState {
 		return burst.NotResponding
 	case busy:
 		return burst.Busy
-	case base == "IDLE" && has("DRAIN"):
+	case base == "IDLE" && has("DRAIN") && byAdmin:
 		return burst.DrainedUp
 	case base == "IDLE" && (has("PLANNED") || has("RESERVED") || has("MAINT") || has("MAINTENANCE") || has("REBOOT_REQUESTED") || has("REBOOT_ISSUED")):
 		return burst.Reserved
