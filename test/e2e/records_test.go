@@ -15,14 +15,12 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
-
 	"github.com/slurmburst/slurmburst/local/cyclecloudsim"
 )
 
 // eachRow reads one of the product's tables as any OData client would.
 func (s *site) eachRow(ctx context.Context, table string, take func(map[string]any)) error {
-	client, err := aztables.NewServiceClientFromConnectionString(s.Azurite.ConnectionString(), nil)
+	client, err := s.Tables()
 	if err != nil {
 		return err
 	}
@@ -47,7 +45,7 @@ func (s *site) eachRow(ctx context.Context, table string, take func(map[string]a
 func (s *site) keepTables(ctx context.Context) {
 	var text bytes.Buffer
 	out := json.NewEncoder(&text)
-	client, err := aztables.NewServiceClientFromConnectionString(s.Azurite.ConnectionString(), nil)
+	client, err := s.Tables()
 	if err != nil {
 		s.Errorf("keep the tables: %v", err)
 		return
