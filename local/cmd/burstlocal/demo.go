@@ -60,7 +60,7 @@ the counts, each taken from two independent records.`,
 	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "seed of the simulator's random `choices`; 0 draws one")
 	cmd.Flags().BoolVar(&chaos, "chaos", false, "kill, pause and cut off parts of the world all the while, as the seed says")
 	cmd.Flags().BoolVar(&o.NoSessions, "no-sessions", false, "take the sessions off the queues: several functions decide at once")
-	cmd.Flags().BoolVar(&o.LikeAzure, "like-azure", false, "managed identities and TLS everywhere, and no connection string in any environment")
+	likeAzureFlag(cmd, &o.LikeAzure)
 	cmd.Flags().BoolVar(&keep, "keep", false, "keep the logs of a good run")
 	return cmd
 }
@@ -71,30 +71,38 @@ const chaosDeadline = 8 * time.Minute
 
 // newUpCommand builds "burstlocal up": the demo's world, left up.
 func newUpCommand() *cobra.Command {
-	return &cobra.Command{
+	var likeAzure bool
+	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "start the same world, leave it up and say how to use it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runUp(cmd.Context(), cmd.OutOrStdout())
+			return runUp(cmd.Context(), cmd.OutOrStdout(), world.Config{LikeAzure: likeAzure})
 		},
 	}
+	likeAzureFlag(cmd, &likeAzure)
+	return cmd
 }
 
-func runUp(ctx context.Context, out io.Writer) error {
+// likeAzureFlag is the same for every command that starts a world.
+func likeAzureFlag(cmd *cobra.Command, into *bool) {
+	cmd.Flags().BoolVar(into, "like-azure", false, "managed identities and TLS everywhere, and no connection string in any environment")
+}
+
+// runUp starts the world that config describes so far and waits for the end of ctx.
+func runUp(ctx context.Context, out io.Writer, config world.Config) error {
 	root, dir, err := newWorldDir("up")
 	if err != nil {
 		return err
 	}
-	w, err := world.Start(ctx, world.Config{
-		Root: root, Dir: dir, LocalNodes: 1,
-		Nodearrays: []world.Nodearray{
-			{Name: "htc", Nodes: 8, MaxNodes: 4, IdleTimeout: 30 * time.Second, BootDeadline: 2 * time.Minute},
-			{Name: "hpc", Nodes: 8, MaxNodes: 4, IdleTimeout: 30 * time.Second, BootDeadline: 2 * time.Minute},
-		},
-		BootDelay: cyclecloudsim.Range{Min: 3 * time.Second, Max: 8 * time.Second},
-		Progress:  func(step string) { fmt.Fprintln(out, "  "+step) },
-	})
+	config.Root, config.Dir, config.LocalNodes = root, dir, 1
+	config.Nodearrays = []world.Nodearray{
+		{Name: "htc", Nodes: 8, MaxNodes: 4, IdleTimeout: 30 * time.Second, BootDeadline: 2 * time.Minute},
+		{Name: "hpc", Nodes: 8, MaxNodes: 4, IdleTimeout: 30 * time.Second, BootDeadline: 2 * time.Minute},
+	}
+	config.BootDelay = cyclecloudsim.Range{Min: 3 * time.Second, Max: 8 * time.Second}
+	config.Progress = func(step string) { fmt.Fprintln(out, "  "+step) }
+	w, err := world.Start(ctx, config)
 	if err != nil {
 		return err
 	}
