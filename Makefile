@@ -28,7 +28,7 @@ unit: setup build package ## unit and contract tests with the race detector
 	$(GO_TEST) -timeout 10m ./...
 
 e2e: setup build package ## end to end on real Slurm, built binaries and the packaged app
-	$(GO_TEST) -tags e2e -count=1 -timeout 15m ./test/e2e
+	$(GO_TEST) -tags e2e -count=1 -parallel 4 -timeout 15m ./test/e2e
 
 lint: $(GOLANGCI) ## formatting, vet, linters, go.mod tidy
 	test -z "$$(gofmt -l $$(git ls-files '*.go') | tee /dev/stderr)"

@@ -19,8 +19,15 @@ func array(name string, tier int) world.Nodearray {
 	return world.Nodearray{Name: name, Nodes: 2, MaxNodes: 1, IdleTimeout: 5 * time.Second, BootDeadline: 2 * time.Minute, PriorityTier: tier}
 }
 
+// wide is a nodearray of four names, three of which may exist.
+func wide(name string, tier int) world.Nodearray {
+	a := array(name, tier)
+	a.Nodes, a.MaxNodes = 4, 3
+	return a
+}
+
 // TestNodesThatCannotBeHad has one world whose nodearrays fail in different
-// ways. Each of the first three has another one behind it.
+// ways. Each of the first four has another one behind it.
 func TestNodesThatCannotBeHad(t *testing.T) {
 	t.Parallel()
 	s := start(t, world.Config{
@@ -28,7 +35,7 @@ func TestNodesThatCannotBeHad(t *testing.T) {
 		BootDelay: cyclecloudsim.Range{Min: 3 * time.Second, Max: 4 * time.Second},
 		Nodearrays: []world.Nodearray{
 			array("vanish", 2), array("vanish2", 1), array("refuse", 2), array("refuse2", 1), array("full", 2), array("full2", 1),
-			array("held", 1), array("held2", 1),
+			wide("wide", 2), wide("wide2", 1), array("held", 1), array("held2", 1),
 		},
 	})
 	t.Run("a job moves on", func(t *testing.T) { jobsMoveOn(s.sub(t)) })
@@ -36,14 +43,15 @@ func TestNodesThatCannotBeHad(t *testing.T) {
 }
 
 // jobsMoveOn: when a node vanishes during its boot, or its create is refused,
-// or the region is full, its boot is aborted, the job requeued, and started at
-// once where there is another node.
+// or the region is full, or is so for one node of three, its boot is aborted, the
+// job requeued, and started at once where there are other nodes.
 func jobsMoveOn(s *site) {
 	s.failNext("refuse", cyclecloudsim.FailRefuse)
 	s.failNext("full", cyclecloudsim.FailCapacity)
+	s.failNext("wide", cyclecloudsim.FailCapacity)
 	jobs := map[string]int{}
-	for _, name := range []string{"vanish", "refuse", "full"} {
-		jobs[name] = s.batch(1, "--partition="+name+","+name+"2", "--nodes=1", "--requeue")
+	for name, nodes := range map[string]int{"vanish": 1, "refuse": 1, "full": 1, "wide": 3} {
+		jobs[name] = s.batch(1, "--partition="+name+","+name+"2", fmt.Sprintf("--nodes=%d", nodes), "--requeue")
 	}
 	s.eventually(soon, "a VM boots in vanish", func() (bool, string) {
 		for _, vm := range s.Sim.VMs() {
