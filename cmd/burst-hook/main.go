@@ -11,6 +11,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -208,10 +209,16 @@ func readBounded(path string, most int) ([]byte, error) {
 	}
 	defer f.Close()
 	_ = f.SetReadDeadline(time.Now().Add(readPatience)) // a plain file has no deadlines and needs none
-	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
-	if err != nil {
+	var b bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		// One allocation of the right size: growing step by step costs more
+		// than reading. ReadFrom wants MinRead bytes of room to see the end.
+		b.Grow(min(int(info.Size()), most) + bytes.MinRead)
+	}
+	if _, err := b.ReadFrom(io.LimitReader(f, int64(most)+1)); err != nil {
 		return nil, err
 	}
+	data := b.Bytes()
 	if len(data) > most {
 		return nil, fmt.Errorf("%s is longer than %d bytes", path, most)
 	}

@@ -9,6 +9,7 @@
 package spool
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -118,7 +119,11 @@ func encode(record Record) ([]byte, error) {
 	case len(record.ResumeJSON) > MaxResumeBytes:
 		return nil, fmt.Errorf("spool record: resume file of %d bytes is longer than %d", len(record.ResumeJSON), MaxResumeBytes)
 	}
-	data, err := json.Marshal(file{
+	// Base64 makes three bytes four; json.Marshal and a newline would copy it
+	// all once more.
+	var b bytes.Buffer
+	b.Grow(len(record.ResumeJSON)*4/3 + len(record.Hostlist) + 512)
+	err := json.NewEncoder(&b).Encode(file{
 		Version:     fileVersion,
 		Kind:        record.Kind,
 		Time:        record.Time.UTC(),
@@ -129,7 +134,7 @@ func encode(record Record) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool record: %w", err)
 	}
-	return append(data, '\n'), nil
+	return b.Bytes(), nil
 }
 
 func decode(data []byte) (Record, error) {
