@@ -297,6 +297,16 @@ func commandsByState(t *testing.T, w world) {
 		t.Fatal(err)
 	}
 	same(t, "the open commands", open, []ledger.Command{commands[0], commands[2]})
+	for _, c := range []struct {
+		at   time.Time
+		want []ledger.Command
+	}{{moment(5), commands[:1]}, {moment(5).Add(time.Second), nil}} {
+		inForce, err := w.CommandsInForce(ctx, "c1", c.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "the commands in force", inForce, c.want)
+	}
 	open[0].State, open[0].ResultAt = ledger.CommandOK, moment(1)
 	if _, _, err := w.PutCommands(ctx, "c1", open[:1]); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // item is a pointer to a row of a public table.
@@ -82,6 +83,12 @@ func (s *Store) Commands(ctx context.Context, cluster string, state CommandState
 		where = append(where, condition{"State", equal, string(state)})
 	}
 	return all[Command](ctx, s, tableCommands, cluster, where...)
+}
+
+// CommandsInForce gives the commands of a cluster that have not expired at the
+// given moment, whatever became of them, ordered by their escaped IDs.
+func (s *Store) CommandsInForce(ctx context.Context, cluster string, now time.Time) ([]Command, error) {
+	return all[Command](ctx, s, tableCommands, cluster, condition{"ExpiresAt", atLeast, now.UTC()})
 }
 
 // PutCommands writes commands as PutNodes writes nodes.
