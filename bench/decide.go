@@ -81,9 +81,16 @@ type pair struct {
 // pairs are what a busy cluster looks like: most nodes work or are off, and
 // some are in each of the states in which something has to be done.
 var pairs = []pair{
-	{burst.Busy, burst.Ready}, {burst.Busy, burst.Ready}, {burst.PoweredDown, burst.Absent}, {burst.PoweredDown, burst.Absent},
-	{burst.Busy, burst.Ready}, {burst.Idle, burst.Ready}, {burst.PoweringUp, burst.Booting}, {burst.PoweringUp, burst.Absent},
-	{burst.PoweringDown, burst.Ready}, {burst.Fenced, burst.Absent},
+	{burst.Busy, burst.Ready},
+	{burst.Busy, burst.Ready},
+	{burst.PoweredDown, burst.Absent},
+	{burst.PoweredDown, burst.Absent},
+	{burst.Busy, burst.Ready},
+	{burst.Idle, burst.Ready},
+	{burst.PoweringUp, burst.Booting},
+	{burst.PoweringUp, burst.Absent},
+	{burst.PoweringDown, burst.Ready},
+	{burst.Fenced, burst.Absent},
 }
 
 // situation is a cluster of four nodearrays with so many nodes.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,8 +72,8 @@ var (
 
 type options struct {
 	short, update, keep bool
-	only          string
-	loadFor       time.Duration
+	only, profile       string
+	loadFor             time.Duration
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -81,6 +82,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.BoolVar(&o.short, "short", false, "under a minute; fails when a ratio is more than twice the baseline's, and writes no page")
 	flags.BoolVar(&o.update, "update-baseline", false, "with --short: write baseline.json instead of comparing with it")
 	flags.BoolVar(&o.keep, "keep", false, "keep the scratch directory with the logs")
+	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process, which holds emulator, host and simulators")
 	flags.StringVar(&o.only, "only", "", "measure only these sections, comma separated; writes no page")
 	flags.DurationVar(&o.loadFor, "load", time.Minute, "how long 200 clusters send; 10m for the promise itself")
 	if err := flags.Parse(args); err != nil {
@@ -106,7 +108,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	} else {
 		defer os.RemoveAll(b.dir)
 	}
-	if err := b.measure(ctx, chosen); err != nil {
+	if err := b.profiled(ctx, chosen, o.profile); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\n%s\n", table(b.results))
@@ -163,6 +165,23 @@ func newBench(out io.Writer) (*bench, error) {
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
 	return &bench{root: root, dir: dir, out: out, began: time.Now()}, nil
+}
+
+// profiled is measure, with a CPU profile of this process if a path is given.
+func (b *bench) profiled(ctx context.Context, chosen []section, path string) (err error) {
+	if path == "" {
+		return b.measure(ctx, chosen)
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return fmt.Errorf("write profile: %w", err)
+	}
+	defer pprof.StopCPUProfile()
+	return b.measure(ctx, chosen)
 }
 
 // measure builds what ships and runs the sections. One that cannot be measured

@@ -330,8 +330,8 @@ func roundTrips(ctx context.Context, count int) ([]float64, error) {
 		_, _ = new(bytes.Buffer).ReadFrom(r.Body) // what arrived is what counts
 		w.WriteHeader(http.StatusNoContent)
 	})}
-	go func() { _ = server.Serve(l) }() // ends with Close
-	defer server.Close()
+	go func() { _ = server.Serve(l) }()   // ends with Close
+	defer func() { _ = server.Close() }() // nobody is connected
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	body := make([]byte, messageSize)

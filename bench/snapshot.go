@@ -93,14 +93,13 @@ func worstSnapshot() float64 {
 
 // head is a head node: Slurm, burst-agent, and a broker.
 type head struct {
-	b                   *bench
-	dir, spool          string
-	lab                 *slurmlab.Lab
-	agent               *child.Process
-	client              *bus.Client
-	connection          string
-	closers             []func() error
-	submitted, lastTold time.Time
+	b          *bench
+	dir, spool string
+	lab        *slurmlab.Lab
+	agent      *child.Process
+	client     *bus.Client
+	connection string
+	closers    []func() error
 }
 
 func (h *head) stop() error {
