@@ -62,6 +62,6 @@ check: ## exactly what CI runs
 	bash .ci/run
 
 clean: ## remove everything that was built (tools in build/tools stay)
-	rm -rf build/bin build/app build/app.zip build/run
+	rm -rf build/bin build/app build/app.zip build/run build/e2e
 
 .PHONY: help setup build package test unit e2e lint fuzz golden docs demo local local-down check clean
