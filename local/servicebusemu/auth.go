@@ -102,7 +102,7 @@ func (a *Auth) checkSignature(token, audience string, now time.Time) (time.Time,
 func (a *TokenAuth) check(token string, now time.Time) (time.Time, *refusal) {
 	var claims jwt.RegisteredClaims
 	options := []jwt.ParserOption{
-		jwt.WithValidMethods([]string{"RS256", "RS384", "RS512", "ES256", "ES384", "PS256"}),
+		jwt.WithValidMethods([]string{"RS256", "RS384", "RS512", "PS256"}),
 		jwt.WithExpirationRequired(), jwt.WithTimeFunc(func() time.Time { return now }),
 	}
 	_, err := jwt.ParseWithClaims(token, &claims, func(t *jwt.Token) (any, error) {

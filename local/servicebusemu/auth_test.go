@@ -276,10 +276,9 @@ func TestALinkNeedsAToken(t *testing.T) {
 
 func TestLinksEndWithTheirTokenUnlessItIsRenewed(t *testing.T) {
 	clock := newManualClock()
-	n := &namespace{t: t, clock: clock}
 	cfg := Config{Clock: clock, Queues: []QueueConfig{{Name: "q"}, {Name: "s", RequiresSession: true}}, Auth: &Auth{Keys: map[string]string{"RootManageSharedAccessKey": "emulator"}}}
-	n.srv, n.addr = startServer(t, cfg)
-	w := openWire(t, n.addr, 5000)
+	_, addr := startServer(t, cfg)
+	w := openWire(t, addr, 5000)
 	putToken := func(lasting time.Duration) {
 		t.Helper()
 		token := sign("RootManageSharedAccessKey", "emulator", "sb://h/q", clock.Now().Add(lasting))

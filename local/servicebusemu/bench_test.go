@@ -11,10 +11,21 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/messaging/azservicebus"
 )
 
+// eachKeeping runs a benchmark in memory, with a journal, and with one that waits
+// for the disk.
+func eachKeeping(b *testing.B, run func(*testing.B, Config)) {
+	queues := []QueueConfig{{Name: "q", MaxSize: 4 << 30}}
+	b.Run("memory", func(b *testing.B) { run(b, Config{Queues: queues}) })
+	b.Run("journal", func(b *testing.B) { run(b, Config{Queues: queues, Data: b.TempDir()}) })
+	b.Run("fsync", func(b *testing.B) { run(b, Config{Queues: queues, Data: b.TempDir(), Fsync: true}) })
+}
+
 // BenchmarkSend sends 1 KB messages one by one from 16 goroutines over one
 // connection.
-func BenchmarkSend(b *testing.B) {
-	_, addr := startServer(b, Config{Queues: []QueueConfig{{Name: "q"}}})
+func BenchmarkSend(b *testing.B) { eachKeeping(b, benchmarkSend) }
+
+func benchmarkSend(b *testing.B, cfg Config) {
+	_, addr := startServer(b, cfg)
 	s, err := dial(b, addr).NewSender("q", nil)
 	if err != nil {
 		b.Fatal(err)
@@ -33,8 +44,10 @@ func BenchmarkSend(b *testing.B) {
 
 // BenchmarkReceive receives messages of 1 KB in batches of 500 and completes them
 // from 64 goroutines over one connection.
-func BenchmarkReceive(b *testing.B) {
-	srv, addr := startServer(b, Config{Queues: []QueueConfig{{Name: "q"}}})
+func BenchmarkReceive(b *testing.B) { eachKeeping(b, benchmarkReceive) }
+
+func benchmarkReceive(b *testing.B, cfg Config) {
+	srv, addr := startServer(b, cfg)
 	client := dial(b, addr)
 	fill(b, client, b.N)
 	r, err := client.NewReceiverForQueue("q", nil)

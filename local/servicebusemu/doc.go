@@ -6,7 +6,7 @@
 // It must never be laxer than the service: what the service refuses is refused
 // here, with the same condition and code. It imports nothing of the product, so
 // that a bug shared by both sides cannot hide, and it listens only where its
-// caller tells it to (any token is accepted: bind loopback).
+// caller tells it to (unless told otherwise it accepts any token: bind loopback).
 //
 // # What is assumed
 //
@@ -18,8 +18,8 @@
 // session's lock is needed to read its state; a peek sees the messages of every
 // session.
 //
-// Left out: topics, forwarding, transactions, partitions, throttling, the
-// administration API, and checks of tokens.
+// Left out: topics, forwarding, transactions, partitions, throttling by itself, and
+// the administration API. README.md says where each behaviour is known from.
 //
 // # Words
 //
@@ -31,7 +31,8 @@
 //
 // Each entity (a queue and its dead-letter sub-queue) has one mutex; each
 // connection has one mutex, over its write buffer and everything it sends from.
-// The order is entity, then connection, never back. A connection has one
+// The order is entity, then connection, never back; before both comes a journal's
+// mutex over the writing of its file. A connection has one
 // goroutine that reads and one that writes; whoever has something to say appends
 // to the write buffer and never blocks on the network.
 package servicebusemu

@@ -43,7 +43,7 @@ func (f Faults) check() error {
 		}
 	}
 	if f.Delay < 0 || f.Delay > maxDelay {
-		errs = append(errs, fmt.Errorf("Delay: got %v, want 0 to %v", f.Delay, maxDelay))
+		errs = append(errs, fmt.Errorf("%s: got %v, want 0 to %v", "Delay", f.Delay, maxDelay))
 	}
 	return errors.Join(errs...)
 }

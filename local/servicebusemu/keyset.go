@@ -2,8 +2,6 @@ package servicebusemu
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
@@ -65,23 +63,17 @@ func (s *keySet) fetch() (map[string]crypto.PublicKey, error) {
 	return keys, nil
 }
 
-// jsonWebKey is a public key (RFC 7518 section 6).
+// jsonWebKey is a public key (RFC 7518 section 6.3). Entra ID signs with RSA.
 type jsonWebKey struct {
-	ID    string `json:"kid"`
-	Type  string `json:"kty"`
-	Curve string `json:"crv"`
-	N     bigInt `json:"n"`
-	E     bigInt `json:"e"`
-	X     bigInt `json:"x"`
-	Y     bigInt `json:"y"`
+	ID   string `json:"kid"`
+	Type string `json:"kty"`
+	N    bigInt `json:"n"`
+	E    bigInt `json:"e"`
 }
 
 func (k jsonWebKey) public() crypto.PublicKey {
-	switch {
-	case k.Type == "RSA" && k.N.Int != nil && k.E.Int != nil && k.E.IsInt64() && k.E.Int64() < 1<<31:
+	if k.Type == "RSA" && k.N.Int != nil && k.E.Int != nil && k.E.IsInt64() && k.E.Int64() < 1<<31 {
 		return &rsa.PublicKey{N: k.N.Int, E: int(k.E.Int64())}
-	case k.Type == "EC" && k.Curve == "P-256" && k.X.Int != nil && k.Y.Int != nil:
-		return &ecdsa.PublicKey{Curve: elliptic.P256(), X: k.X.Int, Y: k.Y.Int}
 	}
 	return nil
 }

@@ -30,14 +30,20 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// childConfig is what a child is told.
+type childConfig struct {
+	Data   string
+	Queues []QueueConfig
+}
+
 // serveAsChild serves until the process is killed. It ends by itself when the
 // parent, which holds the other end of its standard input, is gone.
 func serveAsChild(encoded string) error {
-	var cfg Config
-	if err := json.Unmarshal([]byte(encoded), &cfg); err != nil {
+	var child childConfig
+	if err := json.Unmarshal([]byte(encoded), &child); err != nil {
 		return err
 	}
-	srv, err := New(cfg)
+	srv, err := New(Config{Data: child.Data, Queues: child.Queues})
 	if err != nil {
 		return err
 	}
@@ -57,7 +63,7 @@ func serveAsChild(encoded string) error {
 // a function that kills it.
 func startChild(t *testing.T, cfg Config) (addr string, kill func()) {
 	t.Helper()
-	encoded, err := json.Marshal(cfg)
+	encoded, err := json.Marshal(childConfig{cfg.Data, cfg.Queues})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -128,7 +128,7 @@ func (f *serviceBusFlags) serve(ctx context.Context, srv *servicebusemu.Server, 
 		}
 		f.control = "http://" + cl.Addr().String()
 		go func() { done <- control.Serve(cl) }()
-		defer control.Close()
+		defer func() { _ = control.Close() }()
 	}
 	f.banner(stdout, l.Addr().String(), queues)
 	go func() { done <- srv.Serve(l) }()
