@@ -89,7 +89,7 @@ func (m machine) installAzurite(ctx context.Context, buildDir string) error {
 		}
 	}
 	err = m.run(ctx, "installing Azurite "+AzuriteVersion+" and what it needs", tools,
-		npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
+		npm, "ci", "--loglevel=error", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
 	if err != nil {
 		return err
 	}

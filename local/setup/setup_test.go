@@ -93,7 +93,7 @@ func TestBareMachineGetsEverythingAndASecondRunDoesNothing(t *testing.T) {
 apt-get install --yes --no-install-recommends slurmctld slurmd slurm-client munge
 policy 101
 frontend noninteractive
-npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier
+npm ci --loglevel=error --ignore-scripts --no-audit --no-fund --no-update-notifier
 `
 	if got := f.calls(t); got != want {
 		t.Errorf("calls:\n%s\nwant:\n%s", got, want)
