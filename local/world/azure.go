@@ -33,6 +33,7 @@ const (
 type azure struct {
 	identity  *identity.Server
 	address   string // of the identity endpoint
+	gate      *gate
 	authority *ca.Authority
 	roots     string // the authority's file
 	client    *http.Client
@@ -56,11 +57,11 @@ func (w *World) startIdentity(context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.address = listener.Addr().String()
+	a.address, a.gate = listener.Addr().String(), newGate(listener)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: a.authority.Pool()}}
 	a.client = &http.Client{Transport: transport}
 	w.azure = a
-	w.serve(func() error { return a.identity.Serve(listener) })
+	w.serve(func() error { return a.identity.Serve(a.gate) })
 	w.onStop(func(context.Context) error {
 		transport.CloseIdleConnections()
 		return a.identity.Close()
@@ -147,6 +148,22 @@ func (w *World) Tables() (*aztables.ServiceClient, error) {
 		return nil, fmt.Errorf("open tables: %w", err)
 	}
 	return client, nil
+}
+
+// CutIdentity takes the identity endpoint off the network: nobody gets a new
+// token, and those that were given stay good until their end. It does nothing
+// unless LikeAzure is set.
+func (w *World) CutIdentity() {
+	if w.azure != nil {
+		w.azure.gate.cut()
+	}
+}
+
+// RestoreIdentity ends CutIdentity.
+func (w *World) RestoreIdentity() {
+	if w.azure != nil {
+		w.azure.gate.open()
+	}
 }
 
 // Grants lists the tokens that were given out; none unless LikeAzure is set.

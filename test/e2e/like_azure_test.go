@@ -66,8 +66,26 @@ func TestABurstLikeInAzureNeedsNoConnectionString(t *testing.T) {
 	s.awaitCompleted(id)
 	s.awaitZero()
 
+	t.Log("the identity endpoint is cut off while Slurm asks for nodes")
+	s.CutIdentity()
+	given := len(s.Grants())
+	id = s.batch(1, "--partition=htc", "--nodes=2", "--job-name=no-identity")
+	s.lasts(15 * time.Second)
+	if now := len(s.Grants()); now != given {
+		t.Errorf("%d tokens were given while the endpoint was cut off", now-given)
+	}
+	s.RestoreIdentity()
+	s.awaitCompleted(id)
+	s.awaitZero()
+
+	s.showsWhoGotTokens()
+}
+
+// showsWhoGotTokens checks that each program came with its own identity.
+func (s *site) showsWhoGotTokens() {
+	s.Helper()
 	if out := s.ctl("status"); !strings.Contains(out, s.Cluster) {
-		t.Errorf("burstctl status with an identity: %q", out)
+		s.Errorf("burstctl status with an identity: %q", out)
 	}
 	given := map[string]map[string]bool{identity.ServiceBus: {}, identity.Storage: {}}
 	for _, g := range s.Grants() {
@@ -75,6 +93,6 @@ func TestABurstLikeInAzureNeedsNoConnectionString(t *testing.T) {
 	}
 	// App and agent for Service Bus; app and administrator for the tables.
 	if len(given[identity.ServiceBus]) != 2 || len(given[identity.Storage]) != 2 {
-		t.Errorf("tokens were given to %v, want two identities for each service", given)
+		s.Errorf("tokens were given to %v, want two identities for each service", given)
 	}
 }
