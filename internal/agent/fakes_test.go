@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,7 +128,7 @@ func (s *fakeSlurm) Ping(context.Context) ([]slurm.Controller, error) {
 func (s *fakeSlurm) LastBusy(context.Context) (map[slurm.NodeName]time.Time, error) {
 	done, err := s.ask("lastbusy")
 	defer done()
-	return s.busy, err
+	return maps.Clone(s.busy), err
 }
 
 // effects are what the commands do to flags at once.
