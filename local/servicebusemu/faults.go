@@ -108,24 +108,27 @@ func (e *entity) faultOf(o occasion) fault {
 	return noFault
 }
 
-// answer gives the client an answer about q, at once or after the queue's delay.
-// q may be nil.
-func (s *session) answer(q *queue, add func(b []byte) []byte) {
-	say := func() {
-		s.c.append(func(b []byte) []byte {
-			if s.gone {
-				return b
-			}
-			return add(b)
-		})
-	}
+// answer tells the client the outcome of a delivery, at once or after the delay of
+// q, which may be nil. l is the link it was sent on, or nil if we sent it.
+func (s *session) answer(q *queue, l *inbound, id uint32, outcome []byte) {
 	if q != nil {
 		if p := q.e.faults.Load(); p != nil && p.Delay > 0 {
-			q.e.clock.AfterFunc(p.Delay, say)
+			q.e.clock.AfterFunc(p.Delay, func() { s.answerNow(l, id, outcome) })
 			return
 		}
 	}
-	say()
+	s.answerNow(l, id, outcome)
+}
+
+func (s *session) answerNow(l *inbound, id uint32, outcome []byte) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.gone || l != nil && l.dead.Load() {
+		return
+	}
+	s.c.appendLocked(func(b []byte) []byte {
+		return appendDisposition(b, s.channel, l != nil, id, outcome)
+	})
 }
 
 // drop closes the connection without a word, and without what waits to be written.

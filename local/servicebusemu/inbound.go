@@ -2,6 +2,7 @@ package servicebusemu
 
 import (
 	"fmt"
+	"sync/atomic"
 )
 
 const (
@@ -26,7 +27,9 @@ type inbound struct {
 	accept func(format uint32, message []byte) []byte
 
 	count, credit uint32
-	dead          bool // nothing more may be sent on it; the connection's mutex covers it
+
+	// dead: nothing more may be sent on it. Set with the connection's mutex held.
+	dead atomic.Bool
 
 	// The delivery whose frames are coming in.
 	partial bool
@@ -79,13 +82,7 @@ func (l *inbound) complete() {
 	if l.settled || outcome == nil {
 		return
 	}
-	id := l.id
-	l.s.answer(l.q, func(b []byte) []byte {
-		if l.dead {
-			return b
-		}
-		return appendDisposition(b, l.s.channel, true, id, outcome)
-	})
+	l.s.answer(l.q, l, l.id, outcome)
 }
 
 func (l *inbound) sendCredit() {

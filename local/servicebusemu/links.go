@@ -17,7 +17,7 @@ func (c *connection) links(wanted func(link) bool) []link {
 	var found []link
 	for _, s := range c.sessions {
 		for _, l := range s.inbound {
-			if !l.dead && wanted(l) {
+			if !l.isDead() && wanted(l) {
 				found = append(found, l)
 			}
 		}
@@ -45,20 +45,16 @@ func (l *inbound) detachFor(r *refusal) {
 	c := l.s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if l.s.gone || l.dead {
+	if l.s.gone || l.isDead() {
 		return
 	}
-	l.dead = true
+	l.dead.Store(true)
 	c.appendLocked(func(b []byte) []byte {
 		return appendFrame(b, frameAMQP, l.s.channel, codeDetach, l.handle, true, r.amqp())
 	})
 }
 
-func (l *inbound) isDead() bool {
-	l.s.c.mu.Lock()
-	defer l.s.c.mu.Unlock()
-	return l.dead
-}
+func (l *inbound) isDead() bool { return l.dead.Load() }
 
 func (l *outbound) detachFor(r *refusal) {
 	l.leave()

@@ -26,7 +26,7 @@ func (s *session) disposition(f fields) {
 		if settled || outcome == nil {
 			continue
 		}
-		s.answer(q, func(b []byte) []byte { return appendDisposition(b, s.channel, false, id, outcome) })
+		s.answer(q, nil, id, outcome)
 	}
 }
 
