@@ -37,8 +37,8 @@ func quiet(do func(*world.World)) func(*world.World) error {
 
 // faults are what a chaos run draws from. Azurite is paused or cut off and
 // never killed: it would lose what it acknowledged.
-func faults() []fault {
-	return []fault{
+func faults(o Options) []fault {
+	all := []fault{
 		{name: "kill -9 a handler", begin: killHandler},
 		{name: "kill the Functions host", begin: func(ctx context.Context, w *world.World, _ *rand.Rand) (func(context.Context) error, error) {
 			return nothing, w.RestartHost(ctx)
@@ -52,6 +52,11 @@ func faults() []fault {
 		lasting("cut off Service Bus", 8*time.Second, quiet((*world.World).CutBus), quiet((*world.World).RestoreBus)),
 		{name: "CycleCloud misbehaves", most: 5 * time.Second, begin: misbehave},
 	}
+	if o.LikeAzure {
+		all = append(all, lasting("cut off the identity endpoint", 8*time.Second,
+			quiet((*world.World).CutIdentity), quiet((*world.World).RestoreIdentity)))
+	}
+	return all
 }
 
 func nothing(context.Context) error { return nil }
@@ -92,7 +97,7 @@ func RunChaos(ctx context.Context, o Options) error {
 
 // chaos submits jobs in rounds and makes faults, one after the other.
 func (d *run) chaos(ctx context.Context, random *rand.Rand) (made int, err error) {
-	kinds := faults()
+	kinds := faults(d.Options)
 	next := time.Now()
 	for rounds := 0; made < minFaults; {
 		if rounds < 4 && !time.Now().Before(next) {
