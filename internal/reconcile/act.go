@@ -34,6 +34,7 @@ func (p *pass) carryOut(ctx context.Context, i ledger.Intent) (ledger.Intent, er
 		return i, fmt.Errorf("%s in %s (intent %s): %w", i.Kind, i.Nodearray, i.ID, err)
 	}
 	i.SettledAt = p.Now()
+	p.crash(pointActed)
 	return i, nil
 }
 
@@ -47,6 +48,7 @@ func (p *pass) actCreate(ctx context.Context, i ledger.Intent) (ledger.Intent, e
 			return settled, err
 		}
 	}
+	p.crash(pointCreating)
 	result, err := p.config.CycleCloud.CreateEncoded(ctx, p.config.CycleCloudCluster, i.Body)
 	if fault.Is(err, fault.Invalid) {
 		return refused(i, outcomeRefused, err.Error()), nil
@@ -54,6 +56,7 @@ func (p *pass) actCreate(ctx context.Context, i ledger.Intent) (ledger.Intent, e
 	if err != nil {
 		return i, err
 	}
+	p.crash(pointCreated)
 	i.OperationID = string(result.OperationID)
 	nodes, _, err := p.config.CycleCloud.NodesByRequest(ctx, p.config.CycleCloudCluster, id)
 	if err != nil {
@@ -181,6 +184,7 @@ func (p *pass) actTerminate(ctx context.Context, i ledger.Intent) (ledger.Intent
 	if i.Attempt > 1 && (p.overtaken(i) || p.Now().After(i.NotAfter)) {
 		return undone(i, outcomeSuperseded, "Slurm has moved on since the nodes were to be terminated"), nil
 	}
+	p.crash(pointTerminating)
 	result, err := p.config.CycleCloud.ActEncoded(ctx, p.config.CycleCloudCluster, cyclecloud.ActionTerminate, i.Body)
 	if fault.Is(err, fault.Invalid) {
 		return refused(i, outcomeRefused, err.Error()), nil
@@ -216,6 +220,7 @@ func (p *pass) actCommand(ctx context.Context, i ledger.Intent) (ledger.Intent, 
 		return refused(i, outcomeExpired, "the command could not be sent in time"), nil
 	}
 	command.Known = p.known()
+	p.crash(pointCommanding)
 	if err := p.Outbox.SendCommand(ctx, command); err != nil {
 		return i, err
 	}
@@ -248,6 +253,7 @@ func (p *pass) settle(ctx context.Context, i ledger.Intent) error {
 	if err != nil {
 		return fmt.Errorf("settle intent %s: %w", i.ID, err)
 	}
+	p.crash(pointSettled)
 	p.settled = append(p.settled, i)
 	p.applyOutcome(i)
 	return nil

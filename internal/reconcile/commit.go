@@ -31,6 +31,7 @@ func (p *pass) rollForward(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			p.crash(pointClaimed)
 			if p.blocked(ctx, claimed, began) {
 				p.leave(ctx, claimed)
 				continue
@@ -89,6 +90,7 @@ func (p *pass) finish(ctx context.Context, i ledger.Intent) error {
 // leave leaves a claimed intent open for the next function.
 func (p *pass) leave(ctx context.Context, i ledger.Intent) {
 	p.assume(i)
+	p.crash(pointLeft)
 	p.release(ctx, i)
 }
 
@@ -132,7 +134,11 @@ func (p *pass) answerCommands() {
 		r, ok := results[c.ID]
 		switch {
 		case ok:
-			p.answered = append(p.answered, p.answer(c, r))
+			c = p.answer(c, r)
+			p.answered = append(p.answered, c)
+			if isUntaken(c, p.Now()) {
+				p.untaken = append(p.untaken, c)
+			}
 		case p.Now().After(c.ExpiresAt):
 			c.State, c.ResultAt = ledger.CommandExpired, p.Now()
 			p.answered = append(p.answered, c)
@@ -172,7 +178,7 @@ func (p *pass) answer(c ledger.Command, r event.CommandResult) ledger.Command {
 }
 
 func (p *pass) overlayCommands() {
-	for _, c := range p.commands {
+	for _, c := range slices.Concat(p.untaken, p.commands) {
 		p.overlay(c)
 	}
 }
@@ -194,10 +200,12 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 		return nil
 	}
 	p.noteProblems()
+	p.crash(pointDecided)
 	committed, err := p.commit(ctx, due, intents)
 	if err != nil {
 		return err
 	}
+	p.crash(pointCommitted)
 	p.takeOver(now, plan)
 	for _, i := range committed.Intents {
 		if p.blocked(ctx, i, now) {
@@ -212,6 +220,7 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	if left {
 		p.recheckSoon(ctx)
 	}
+	p.crash(pointArmed)
 	return nil
 }
 
@@ -307,6 +316,7 @@ func (p *pass) arm(ctx context.Context, timers []burst.Timer) {
 			p.busFailed = true
 			return
 		}
+		p.crash(pointTimerSent)
 		p.armed = append(p.armed, armedNow{
 			timer.Nodearray, t.Purpose,
 			ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence},

@@ -29,6 +29,7 @@ type pass struct {
 	rows     map[string]ledger.Node
 	arrays   map[string]ledger.Nodearray
 	commands []ledger.Command // sent and not answered
+	untaken  []ledger.Command // refused or failed, and not expired
 
 	facts burst.Facts
 	index map[burst.NodeName]int
@@ -70,6 +71,7 @@ func (p *pass) run(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("load: %w", err)
 	}
 	p.part = part
+	p.crash(pointLoaded)
 	if !p.acceptSnapshot() {
 		return Result{Outcome: OutcomeDuplicate, Revision: part.Cluster.Revision}, nil
 	}
@@ -86,6 +88,7 @@ func (p *pass) run(ctx context.Context) (Result, error) {
 	if err := p.loadProjections(ctx, c); err != nil {
 		return Result{}, err
 	}
+	p.crash(pointRead)
 	return p.decide(ctx)
 }
 
@@ -137,6 +140,7 @@ func (p *pass) noteHeartbeat(ctx context.Context) error {
 	if err := p.Ledger.NoteHeartbeat(ctx, p.name, p.heartbeat()); err != nil {
 		return fmt.Errorf("note heartbeat: %w", err)
 	}
+	p.crash(pointNoted)
 	return nil
 }
 
@@ -201,14 +205,41 @@ func (p *pass) loadProjections(ctx context.Context, c cached) error {
 	if err := p.steady(ctx); err != nil {
 		return err
 	}
-	var err error
-	if p.commands, err = p.Ledger.Commands(ctx, p.name, ledger.CommandSent); err != nil {
-		return fmt.Errorf("load commands: %w", err)
+	if err := p.loadCommands(ctx); err != nil {
+		return err
 	}
 	if p.view.pressure.Cluster == "" {
 		return p.storedView()
 	}
 	return nil
+}
+
+// expiredFor is how long after its end a command without an answer is still
+// found and marked as expired.
+const expiredFor = time.Hour
+
+// loadCommands finds the commands that wait for an answer, and those that Slurm
+// did not take: the same command is not sent again before their time is over.
+func (p *pass) loadCommands(ctx context.Context) error {
+	now := p.Now()
+	commands, err := p.Ledger.CommandsInForce(ctx, p.name, now.Add(-expiredFor))
+	if err != nil {
+		return fmt.Errorf("load commands: %w", err)
+	}
+	p.commands, p.untaken = nil, nil
+	for _, c := range commands {
+		switch {
+		case c.State == ledger.CommandSent:
+			p.commands = append(p.commands, c)
+		case isUntaken(c, now):
+			p.untaken = append(p.untaken, c)
+		}
+	}
+	return nil
+}
+
+func isUntaken(c ledger.Command, now time.Time) bool {
+	return (c.State == ledger.CommandRefused || c.State == ledger.CommandFailed) && now.Before(c.ExpiresAt)
 }
 
 // storedView reads the newest stored snapshot.
@@ -297,6 +328,7 @@ func (p *pass) decide(ctx context.Context) (Result, error) {
 	if err := p.rollForward(ctx); err != nil {
 		return Result{}, err
 	}
+	p.crash(pointRolledForward)
 	p.forgetPositions()
 	p.answerCommands()
 	p.overlayCommands()

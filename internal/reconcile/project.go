@@ -23,21 +23,26 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 		if err := p.projectNodes(ctx, now, reasonsByNode(plan)); err != nil {
 			return err
 		}
+		p.crash(pointNodesWritten)
 		if err := p.projectArrays(ctx, now, plan); err != nil {
 			return err
 		}
+		p.crash(pointArraysWritten)
 	}
 	if err := p.projectCommands(ctx); err != nil {
 		return err
 	}
+	p.crash(pointCommandsWritten)
 	if err := p.record(ctx, now, plan); err != nil {
 		return err
 	}
+	p.crash(pointRecorded)
 	if len(p.failures) > 0 {
 		if err := p.Ledger.AppendFailures(ctx, p.name, p.failures); err != nil {
 			return fmt.Errorf("record failures: %w", err)
 		}
 		p.failures = nil
+		p.crash(pointFailuresWritten)
 	}
 	if p.conflicted {
 		p.forget(p.name) // somebody projects at this moment; the intents stay for the next pass
@@ -48,6 +53,7 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 			return fmt.Errorf("drop settled intents: %w", err)
 		}
 		p.settled = nil
+		p.crash(pointDropped)
 	}
 	p.keep()
 	return nil
