@@ -131,14 +131,16 @@ func sendMany(ctx context.Context, client *azservicebus.Client, sender, count in
 func receiveSome(ctx context.Context, client *azservicebus.Client, rec *record, total int, withSessions bool) error {
 	var r settler
 	var err error
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
 	if withSessions {
-		short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-		defer cancel()
 		r, err = client.AcceptNextSessionForQueue(short, "q", nil)
 	} else {
 		r, err = client.NewReceiverForQueue("q", nil)
 	}
-	if code(err) == azservicebus.CodeTimeout || errors.Is(err, context.DeadlineExceeded) {
+	// None in time. On a slow machine the time may end within the exchange of
+	// frames, and then the client gives up the connection: "must be reset".
+	if code(err) == azservicebus.CodeTimeout || errors.Is(err, context.DeadlineExceeded) || err != nil && short.Err() != nil {
 		return nil
 	}
 	if err != nil {
