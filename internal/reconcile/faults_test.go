@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/slurmburst/slurmburst/internal/cyclecloud"
 	"github.com/slurmburst/slurmburst/internal/event"
@@ -197,8 +198,8 @@ func (l faultyLedger) PutNodearrays(ctx context.Context, cluster string, rows []
 	return done, lost, err
 }
 
-func (l faultyLedger) Commands(ctx context.Context, cluster string, state ledger.CommandState) (rows []ledger.Command, err error) {
-	err = l.f.call("L.Commands", func() (err error) { rows, err = l.Ledger.Commands(ctx, cluster, state); return err })
+func (l faultyLedger) CommandsInForce(ctx context.Context, cluster string, now time.Time) (rows []ledger.Command, err error) {
+	err = l.f.call("L.CommandsInForce", func() (err error) { rows, err = l.Ledger.CommandsInForce(ctx, cluster, now); return err })
 	return rows, err
 }
 

@@ -191,3 +191,18 @@ func TestAClusterWithoutPolicyIsInvalid(t *testing.T) {
 		t.Errorf("got %v, want an invalid error", err)
 	}
 }
+
+func TestACommandThatSlurmDidNotTakeIsNotRepeatedAtOnce(t *testing.T) {
+	s := newSite(t)
+	s.report()
+	s.want("commands", s.kinds(), "[fence_nodes htc-4]")
+	s.results = []event.CommandResult{{ID: s.outbox.commands[0].ID, Generation: s.outbox.commands[0].Generation, State: event.ResultFailed, Error: "Invalid node state"}}
+	for range 5 {
+		s.after(5 * time.Second)
+		s.report()
+	}
+	s.want("commands while it rests", s.kinds(), "[fence_nodes htc-4]")
+	s.after(2 * time.Minute)
+	s.report()
+	s.want("commands once its time is over", s.kinds(), "[fence_nodes htc-4 fence_nodes htc-4]")
+}

@@ -28,7 +28,7 @@ type Ledger interface {
 	PutNodes(ctx context.Context, cluster string, nodes []ledger.Node) ([]ledger.Node, []string, error)
 	Nodearrays(ctx context.Context, cluster string) ([]ledger.Nodearray, error)
 	PutNodearrays(ctx context.Context, cluster string, arrays []ledger.Nodearray) ([]ledger.Nodearray, []string, error)
-	Commands(ctx context.Context, cluster string, state ledger.CommandState) ([]ledger.Command, error)
+	CommandsInForce(ctx context.Context, cluster string, now time.Time) ([]ledger.Command, error)
 	PutCommands(ctx context.Context, cluster string, commands []ledger.Command) ([]ledger.Command, []string, error)
 	AppendDecision(ctx context.Context, cluster string, d ledger.Decision) error
 	AppendFailures(ctx context.Context, cluster string, failures []ledger.Failure) error
