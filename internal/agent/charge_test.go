@@ -269,3 +269,29 @@ func TestNothingIsPublishedBeforeTheEpochIsStored(t *testing.T) {
 		}
 	})
 }
+
+// After a broken connection the client may fail to settle what it received
+// before, for ever: then the session is accepted anew.
+func TestACommandThatCannotBeSettledEndsTheCharge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		runAgent(t, w.options())
+		time.Sleep(time.Second)
+		w.bus.set(func(b *fakeBus) { b.noSettle = errOutage })
+		w.bus.put(t, event.SlurmCommand{ID: "c1", Kind: event.FenceNodes, Nodes: "htc-1", Generation: 10})
+		time.Sleep(3 * time.Second)
+		w.bus.set(func(b *fakeBus) { b.noSettle = nil })
+		time.Sleep(time.Minute)
+		if last := w.bus.last(t); last.Epoch < 2 || len(last.CommandResults) != 1 || last.CommandResults[0].State != event.ResultOK {
+			t.Errorf("epoch %d with results %+v, want a later epoch with the one result", last.Epoch, last.CommandResults)
+		}
+		w.bus.set(func(b *fakeBus) {
+			if len(b.completed) != 1 {
+				t.Errorf("completed %v, want the command once", b.completed)
+			}
+		})
+		if n := len(w.slurm.updates); n != 1 {
+			t.Errorf("the command was carried out %d times", n)
+		}
+	})
+}

@@ -55,12 +55,17 @@ func (t *term) obey(ctx context.Context) (acted bool, err error) {
 		}
 		t.backlog, acted = t.backlog[1:], true
 		if err := t.session.Complete(ctx, message); err != nil {
-			// It is delivered again, and answered by what is stored.
-			t.Logger.Warn("command was not completed", logging.MessageID, message.ID, logging.Error, err)
+			return acted, fmt.Errorf("%w: %w", errUnsettled, err)
 		}
 	}
 	return acted, ctx.Err()
 }
+
+// errUnsettled ends the charge. After its connection broke, the client may fail
+// to settle what it received before, again and again, each time for as long as
+// it may, and new commands wait behind. A session that is accepted anew gets the
+// messages again, and they are answered by what is stored.
+var errUnsettled = errors.New("a command could not be settled")
 
 // store writes the charge into the session state, if it has changed.
 func (t *term) store(ctx context.Context) error {

@@ -206,6 +206,7 @@ type fakeBus struct {
 	mu        sync.Mutex
 	down      error // answered to every call
 	noSend    error // answered to every send
+	noSettle  error // answered to every settlement
 	holder    *fakeSession
 	state     []byte
 	waiting   []bus.Received
@@ -373,7 +374,7 @@ func (s *fakeSession) Receive(ctx context.Context, limit int) ([]bus.Received, e
 func (s *fakeSession) Complete(_ context.Context, m bus.Received) error {
 	done, err := s.enter()
 	defer done()
-	if err != nil {
+	if err = errors.Join(err, s.bus.noSettle); err != nil {
 		return err
 	}
 	s.given = slices.DeleteFunc(s.given, func(g bus.Received) bool { return g.ID == m.ID })

@@ -212,7 +212,7 @@ func (t *term) loop(ctx context.Context, end context.CancelCauseFunc) {
 		if len(t.backlog) > 0 {
 			acted, err := t.obey(ctx)
 			t.conditions.report("carrying out commands", err)
-			if bus.Lost(err) {
+			if bus.Lost(err) || errors.Is(err, errUnsettled) {
 				end(fmt.Errorf("%w: %w", errSessionLost, err))
 				return
 			}
