@@ -53,6 +53,15 @@ docs: ## regenerate the pages that are made from code
 demo: setup build package ## real Slurm jobs burst to simulated CycleCloud and back to zero, in under three minutes
 	build/bin/burstlocal demo
 
+chaos: setup build package ## the demo while parts of it are killed, paused and cut off; SEED=n
+	build/bin/burstlocal demo --chaos --seed $(or $(SEED),1)
+
+compat: ## the former Service Bus client against the emulator, in a module of its own
+	go -C local/servicebusemu/compat test ./...
+
+bench: setup build package ## every measured promise beside its floor, into bench/RESULTS.md
+	go run ./bench
+
 local: setup build package ## start the same world and leave it up
 	build/bin/burstlocal up
 
@@ -65,4 +74,4 @@ check: ## exactly what CI runs
 clean: ## remove everything that was built (tools in build/tools stay)
 	rm -rf build/bin build/app build/app.zip build/run build/e2e
 
-.PHONY: help setup build package test unit e2e lint fuzz golden docs demo local local-down check clean
+.PHONY: help setup build package test unit e2e lint fuzz golden docs demo chaos compat bench local local-down check clean

@@ -167,7 +167,7 @@ func (s tinySlurm) nodeState(name string) string {
 // slurmstepd, job and what the job left behind along when it is terminated.
 func TestRealSlurmdJoinsAndLeaves(t *testing.T) {
 	if _, err := os.Stat(slurmBinary("slurmctld")); err != nil {
-		t.Skip("Slurm is not installed here; the end-to-end tests install it")
+		t.Fatal("Slurm is not installed: run make setup")
 	}
 	for i, isolation := range isolations() {
 		t.Run(string(isolation), func(t *testing.T) {
