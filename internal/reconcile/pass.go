@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -148,8 +149,11 @@ func (p *pass) noteHeartbeat(ctx context.Context) error {
 // holds the same revision, else by query.
 func (p *pass) loadArrays(ctx context.Context) (cached, error) {
 	c := p.remembered(p.name)
-	if c.ledgerID != p.part.Cluster.LedgerID || len(p.part.Intents) > 0 || p.trigger.sweep {
-		c.revision = 0
+	if c.ledgerID != p.part.Cluster.LedgerID || p.trigger.sweep {
+		c.revision, c.nodesOf = 0, 0
+	}
+	if len(p.part.Intents) > 0 {
+		c.revision = 0 // whoever settles them writes rows
 	}
 	if c.revision == 0 || c.revision != p.part.Cluster.Revision {
 		var err error
@@ -168,38 +172,44 @@ const overlap = 50
 
 // refresh brings the remembered rows of the nodes up to the revision that was
 // loaded. Where something is remembered, only rows that were written since are
-// read: every commit of another process would else cost a whole table of nodes.
-func (p *pass) refresh(ctx context.Context, c *cached) error {
-	if c.revision != 0 && c.revision == p.part.Cluster.Revision {
-		return nil
-	}
-	if c.revision == 0 || c.revision > p.part.Cluster.Revision {
-		nodes, err := p.Ledger.Nodes(ctx, p.name)
-		if err != nil {
+// read: every commit of another process would else cost a whole table of nodes,
+// and a process that reads for long would never come to its own commit.
+func (p *pass) refresh(ctx context.Context, c cached) error {
+	exact := c.revision != 0 && c.revision == p.part.Cluster.Revision
+	since := c.nodesOf - overlap
+	var read []ledger.Node
+	var err error
+	switch {
+	case exact:
+	case c.nodesOf == 0 || c.nodesOf > p.part.Cluster.Revision:
+		c.nodes = nil
+		if read, err = p.Ledger.Nodes(ctx, p.name); err != nil {
 			return fmt.Errorf("load nodes: %w", err)
 		}
-		c.nodes = nodes
-		return nil
+	default:
+		if read, err = p.Ledger.NodesSince(ctx, p.name, since); err != nil {
+			return fmt.Errorf("load nodes since revision %d: %w", since, err)
+		}
 	}
-	written, err := p.Ledger.NodesSince(ctx, p.name, c.revision-overlap)
-	if err != nil {
-		return fmt.Errorf("load nodes since revision %d: %w", c.revision-overlap, err)
+	p.rows = make(map[string]ledger.Node, len(c.nodes)+len(read))
+	for _, some := range [][]ledger.Node{c.nodes, read} {
+		for _, n := range some {
+			p.rows[n.Name] = n
+		}
 	}
-	// Later ones win in loadProjections. What is remembered is shared: no append
-	// may reach into it.
-	c.nodes = append(slices.Clip(c.nodes), written...)
+	if !exact {
+		p.remember(p.name, cached{
+			ledgerID: p.part.Cluster.LedgerID, nodesOf: p.part.Cluster.Revision, nodes: slices.Collect(maps.Values(p.rows)), holds: c.holds,
+		})
+	}
 	return nil
 }
 
 // loadProjections reads what is kept outside the commit partition. A sweep
 // reads the tables whatever is remembered, so that no mistake outlives it.
 func (p *pass) loadProjections(ctx context.Context, c cached) error {
-	if err := p.refresh(ctx, &c); err != nil {
+	if err := p.refresh(ctx, c); err != nil {
 		return err
-	}
-	p.rows = make(map[string]ledger.Node, len(c.nodes))
-	for _, n := range c.nodes {
-		p.rows[n.Name] = n
 	}
 	p.distrustSweep()
 	if err := p.steady(ctx); err != nil {

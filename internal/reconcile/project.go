@@ -63,12 +63,13 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 // without another one: whoever settles an intent that is open now will.
 func (p *pass) keep() {
 	if p.unsettled {
-		p.forget(p.name)
+		p.distrust(p.name)
 	}
 	if p.unsettled || !p.committed {
 		return
 	}
-	c := cached{ledgerID: p.part.Cluster.LedgerID, revision: p.part.Cluster.Revision, holds: p.remembered(p.name).holds}
+	at := p.part.Cluster.Revision
+	c := cached{ledgerID: p.part.Cluster.LedgerID, revision: at, nodesOf: at, holds: p.remembered(p.name).holds}
 	for _, row := range p.rows {
 		c.nodes = append(c.nodes, row)
 	}

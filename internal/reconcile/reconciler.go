@@ -83,10 +83,13 @@ type Reconciler struct {
 // cached is what this process knows of a cluster's projections.
 type cached struct {
 	ledgerID string
+	// revision is that at which nodes and arrays are exact; 0 where they are not.
 	revision int64
-	nodes    []ledger.Node
-	arrays   []ledger.Nodearray
-	holds    string // digest of the last recorded holds
+	// nodesOf is a revision that nodes are at least as new as; 0 for no nodes.
+	nodesOf int64
+	nodes   []ledger.Node
+	arrays  []ledger.Nodearray
+	holds   string // digest of the last recorded holds
 }
 
 // New makes a Reconciler.
@@ -166,7 +169,11 @@ func (r *Reconciler) reconcile(ctx context.Context, cluster string, t trigger) (
 		if err == nil {
 			return result, nil
 		}
-		r.forget(cluster)
+		if errors.Is(err, ledger.ErrConflict) {
+			r.distrust(cluster) // somebody moved on: what they wrote is read next time
+		} else {
+			r.forget(cluster)
+		}
 		if !errors.Is(err, ledger.ErrConflict) || try == maxConflicts {
 			return result, fmt.Errorf("reconcile cluster %s: %w", cluster, err)
 		}
@@ -197,6 +204,15 @@ func (r *Reconciler) remembered(cluster string) cached {
 func (r *Reconciler) remember(cluster string, c cached) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.cache[cluster] = c
+}
+
+// distrust keeps the nodes as something to begin from, and no longer as exact.
+func (r *Reconciler) distrust(cluster string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.cache[cluster]
+	c.revision, c.arrays = 0, nil
 	r.cache[cluster] = c
 }
 
