@@ -56,7 +56,7 @@ func measureLarge(ctx context.Context, b *bench) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	a := s.standIn("large", nodes, groups)
-	count := max(10, b.effort.samples/4)
+	count := max(10, b.effort.samples/5)
 	seed := nodes - b.effort.runs*(count+warmUp)
 	for n := 1; n <= seed; n += atOnce {
 		if err := a.grow(ctx, n, min(n+atOnce-1, seed)); err != nil {

@@ -21,7 +21,9 @@ const (
 	changeEvery  = 10
 	// rampUp is not measured: every cluster is new, and its first snapshots
 	// make rows and sessions.
-	rampUp = 20 * time.Second
+	rampUp = 30 * time.Second
+	// arriving is the part of it over which the clusters' first events spread.
+	arriving = 10 * time.Second
 )
 
 // measureLoad has 200 clusters send an event a second each. Nine of ten say
@@ -77,7 +79,7 @@ type loadRun struct {
 
 // drive sends one cluster's events, at its own moment of each second.
 func (r *loadRun) drive(ctx context.Context, a *standIn, offset int) {
-	sleep(ctx, time.Duration(offset)*time.Second/loadClusters)
+	sleep(ctx, time.Duration(offset)*arriving/loadClusters)
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	for n := offset; ctx.Err() == nil; n++ {
@@ -88,7 +90,8 @@ func (r *loadRun) drive(ctx context.Context, a *standIn, offset int) {
 				a.powerUp(len(a.up)%loadNodes + 1)
 			}
 		}
-		if err := r.send(ctx, a); err != nil && ctx.Err() == nil {
+		// What was begun is sent: a message that is half sent is no event.
+		if err := r.send(context.WithoutCancel(ctx), a); err != nil {
 			r.mu.Lock()
 			r.problem = errors.Join(r.problem, err)
 			r.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 // is written again.
 const notesHeading = "## What dominates"
 
-// writePage writes RESULTS.md.
-func (b *bench) writePage(ctx context.Context) error {
+// writePage writes RESULTS.md. problem is what could not be measured.
+func (b *bench) writePage(ctx context.Context, problem error) error {
 	path := filepath.Join(b.root, "bench", "RESULTS.md")
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -34,7 +34,11 @@ parentheses. The floor is measured in the same run, interleaved or right
 beside it; the ratio is what to compare between machines. All parts share the
 cores: simulators, emulator and Azurite run on the machine that is measured.
 
-` + table(b.results) + "\n" + notes(string(old))
+` + table(b.results) + "\n"
+	if problem != nil {
+		page += "Not measured: " + problem.Error() + "\n\n"
+	}
+	page += notes(string(old))
 	if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
 		return fmt.Errorf("write page: %w", err)
 	}

@@ -85,6 +85,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process, which holds emulator, host and simulators")
 	flags.StringVar(&o.only, "only", "", "measure only these sections, comma separated; writes no page")
 	flags.DurationVar(&o.loadFor, "load", time.Minute, "how long 200 clusters send; 10m for the promise itself")
+	flags.IntVar(&o.runs, "runs", full.runs, "how many runs a figure gets in the full form")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -100,6 +101,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	b.effort, b.loadFor = full, o.loadFor
+	b.effort.runs = max(1, o.runs)
 	if o.short {
 		b.effort = brief
 	}
@@ -108,19 +110,17 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	} else {
 		defer os.RemoveAll(b.dir)
 	}
-	if err := b.profiled(ctx, chosen, o.profile); err != nil {
-		return err
-	}
+	measured := b.profiled(ctx, chosen, o.profile)
 	fmt.Fprintf(out, "\n%s\n", table(b.results))
 	switch {
-	case o.short && o.update:
+	case ctx.Err() != nil, o.only != "":
+		return measured
+	case o.short && o.update && measured == nil:
 		return writeBaseline(b.baselinePath(), b.results)
 	case o.short:
-		return b.compare()
-	case o.only == "":
-		return b.writePage(ctx)
+		return errors.Join(measured, b.compare())
 	}
-	return nil
+	return errors.Join(measured, b.writePage(ctx, measured))
 }
 
 // sections gives those that the options ask for.
