@@ -74,6 +74,7 @@ type options struct {
 	short, update, keep bool
 	only, profile       string
 	loadFor             time.Duration
+	runs                int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
