@@ -115,13 +115,30 @@ func (d *run) countMessages(c *counting, s *Summary, tables tables) {
 	}
 	c.same("messages of scale-down", int(stats["scale-down"].Completed), "Service Bus", handled, "the Functions host")
 	s.TimersFired = timers
-	s.Rejected = int(stats["rejected"].Sent)
+	said, err := linesWith(filepath.Join(d.Dir, "world.log"), "message rejected")
+	c.failed("the handlers' log", err)
+	s.Rejected = c.same("rejected", int(stats["rejected"].Sent), "Service Bus", said, "the handlers' log")
 	for _, q := range stats {
 		s.DeadLetters += int(q.EverDeadLettered)
 	}
 	if failed > 0 {
 		c.mismatches = append(c.mismatches, fmt.Errorf("%d calls of functions failed", failed))
 	}
+}
+
+// linesWith counts the lines of a log that hold the text.
+func linesWith(path, text string) (int, error) {
+	log, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n, nil
 }
 
 func jobEnds(path string) ([]slurmlab.JobEnd, error) {
