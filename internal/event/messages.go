@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
@@ -56,10 +57,16 @@ func (q QueuePressure) Compressed() ([]byte, error) {
 }
 
 // Digest identifies what the snapshot says about Slurm. Two snapshots that
-// differ only in when and by whom they were taken have the same.
+// differ only in when and by whom they were taken have the same, and so have
+// two that differ in priorities: the multifactor plugin raises those of all
+// waiting jobs with every minute.
 func (q QueuePressure) Digest() string {
 	q.Epoch, q.Sequence, q.TakenAt, q.AgeAtSendMS, q.Cause = 0, 0, time.Time{}, 0, ""
 	q.AgentHost, q.AgentVersion = "", ""
+	q.Pending = slices.Clone(q.Pending)
+	for i := range q.Pending {
+		q.Pending[i].HighestPriority = 0
+	}
 	raw, err := json.Marshal(q)
 	if err != nil {
 		return "" // cannot happen: plain fields only; and no digest equals another

@@ -280,6 +280,7 @@ func TestDigestIsOfSlurmAndNotOfTheLook(t *testing.T) {
 	same := wholePressure()
 	same.Epoch, same.Sequence, same.TakenAt, same.AgeAtSendMS, same.Cause = 9, 9, noon.Add(time.Hour), 9, CausePoll
 	same.AgentHost, same.AgentVersion = "head2", "v2"
+	same.Pending[0].HighestPriority++ // which the multifactor plugin does with every minute
 	if got := same.Digest(); got != want {
 		t.Error("a later look at the same queue has another digest")
 	}
