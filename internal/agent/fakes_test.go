@@ -437,12 +437,12 @@ func (w *world) hook(kind spool.Kind, hostlist string) string {
 	case w.pokes <- struct{}{}:
 	default:
 	}
-	return strings.TrimSuffix(name, ".json")
+	return strings.TrimSuffix(name, ".call")
 }
 
 func (w *world) spooled() int {
 	w.t.Helper()
-	files, err := filepath.Glob(filepath.Join(w.spool, "*.json"))
+	files, err := filepath.Glob(filepath.Join(w.spool, "*.call"))
 	if err != nil {
 		w.t.Fatal(err)
 	}

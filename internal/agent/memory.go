@@ -137,7 +137,7 @@ func (a *Agent) hooks(listing spool.Listing, now time.Time) {
 				continue
 			}
 			if entry.Record.Kind == spool.Resume {
-				a.memory.resumes[name] = strings.TrimSuffix(entry.Name, ".json")
+				a.memory.resumes[name] = entry.ID()
 			} else {
 				delete(a.memory.resumes, name)
 			}

@@ -125,7 +125,7 @@ func TestCallsForNodesOutsideThePolicyAreOnlyReported(t *testing.T) {
 		w.bus.set(func(b *fakeBus) { b.down = errOutage })
 		w.hook(spool.Resume, "htc-1,gpu-[1-2]")
 		w.hook(spool.Resume, "htc-[1-")
-		w.corrupt("1795441764000000000-1-1.json", "half a fi")
+		w.corrupt("1795441764000000000-1-1.call", "half a fi")
 		time.Sleep(10 * time.Second)
 		before := len(w.bus.all())
 		w.bus.set(func(b *fakeBus) { b.down = nil })

@@ -9,8 +9,6 @@
 package spool
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -59,24 +57,11 @@ const (
 	// MaxHostlistBytes bounds Hostlist. Linux passes at most 128 KB in one
 	// argument.
 	MaxHostlistBytes = 1 << 20
-	// maxFileBytes bounds a file: ResumeJSON grows by a third in base64.
-	maxFileBytes = 8 << 20
 
-	fileVersion   = 1
-	fileSuffix    = ".json"
+	fileSuffix    = ".call"
 	tempSuffix    = ".tmp"
 	corruptFolder = "corrupt"
 )
-
-// file is a Record on disk.
-type file struct {
-	Version     int       `json:"version"`
-	Kind        Kind      `json:"kind"`
-	Time        time.Time `json:"time"`
-	Hostlist    string    `json:"hostlist"`
-	ResumeJSON  []byte    `json:"resume_json,omitempty"`
-	Traceparent string    `json:"traceparent,omitempty"`
-}
 
 // counter tells apart the records that one process writes in one nanosecond.
 var counter atomic.Uint64
@@ -87,14 +72,14 @@ var counter atomic.Uint64
 // The directory must exist. A full disk or quota is named in the error and
 // matches syscall.ENOSPC or syscall.EDQUOT; nothing is left behind.
 func Write(dir string, record Record) (name string, err error) {
-	data, err := encode(record)
+	head, err := encode(record)
 	if err != nil {
 		return "", err
 	}
 	// The time has 19 digits until the year 2286: names sort by time.
 	name = fmt.Sprintf("%019d-%d-%d%s", record.Time.UnixNano(), os.Getpid(), counter.Add(1), fileSuffix)
 	temp := filepath.Join(dir, "."+name+tempSuffix)
-	if err := writeSynced(temp, data); err != nil {
+	if err := writeSynced(temp, head, record); err != nil {
 		_ = os.Remove(temp) // a leftover is removed by Sweep
 		return "", explain(dir, err)
 	}
@@ -108,69 +93,24 @@ func Write(dir string, record Record) (name string, err error) {
 	return name, nil
 }
 
-func encode(record Record) ([]byte, error) {
-	switch {
-	case !record.Kind.isKnown():
-		return nil, fmt.Errorf("spool record: kind %q is not known", record.Kind)
-	case record.Time.UnixNano() <= 0:
-		return nil, fmt.Errorf("spool record: time %v is not set", record.Time)
-	case len(record.Hostlist) > MaxHostlistBytes:
-		return nil, fmt.Errorf("spool record: hostlist of %d bytes is longer than %d", len(record.Hostlist), MaxHostlistBytes)
-	case len(record.ResumeJSON) > MaxResumeBytes:
-		return nil, fmt.Errorf("spool record: resume file of %d bytes is longer than %d", len(record.ResumeJSON), MaxResumeBytes)
-	}
-	// Base64 makes three bytes four; json.Marshal and a newline would copy it
-	// all once more.
-	var b bytes.Buffer
-	b.Grow(len(record.ResumeJSON)*4/3 + len(record.Hostlist) + 512)
-	err := json.NewEncoder(&b).Encode(file{
-		Version:     fileVersion,
-		Kind:        record.Kind,
-		Time:        record.Time.UTC(),
-		Hostlist:    record.Hostlist,
-		ResumeJSON:  record.ResumeJSON,
-		Traceparent: record.Traceparent,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("spool record: %w", err)
-	}
-	return b.Bytes(), nil
-}
-
-func decode(data []byte) (Record, error) {
-	var f file
-	if err := json.Unmarshal(data, &f); err != nil {
-		return Record{}, err
-	}
-	if f.Version != fileVersion {
-		return Record{}, fmt.Errorf("version %d is not known", f.Version)
-	}
-	if !f.Kind.isKnown() {
-		return Record{}, fmt.Errorf("kind %q is not known", f.Kind)
-	}
-	return Record{
-		Kind:        f.Kind,
-		Time:        f.Time,
-		Hostlist:    f.Hostlist,
-		ResumeJSON:  f.ResumeJSON,
-		Traceparent: f.Traceparent,
-	}, nil
-}
-
-func writeSynced(path string, data []byte) error {
+// writeSynced writes a new file, piece by piece as they are: putting them
+// together first would touch all their memory once more.
+func writeSynced(path string, head []byte, record Record) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
-		f.Close()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(head); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		f.Close()
+	if _, err := f.WriteString(record.Hostlist); err != nil {
 		return err
 	}
-	return f.Close()
+	if _, err := f.Write(record.ResumeJSON); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 func syncDir(dir string) error {
@@ -199,6 +139,9 @@ type Entry struct {
 	Name   string
 	Record Record
 }
+
+// ID names the call: no other call of this spool has it, before or after.
+func (e Entry) ID() string { return strings.TrimSuffix(e.Name, fileSuffix) }
 
 // CorruptFile is a file that could not be read as a record.
 type CorruptFile struct {
@@ -324,7 +267,7 @@ func Sweep(dir string, age time.Duration) (removed int, err error) {
 	return removed, errors.Join(problems...)
 }
 
-// isRecordName recognises "1795441764000000000-4711-1.json".
+// isRecordName recognises "1795441764000000000-4711-1.call".
 func isRecordName(name string) bool {
 	stem, found := strings.CutSuffix(name, fileSuffix)
 	if !found {
