@@ -24,6 +24,21 @@ type Facts struct {
 	Nodearrays []NodearrayFacts
 	// Nodes joins what Slurm, CycleCloud and the ledger say about each name.
 	Nodes []Node
+	// Groups are the waiting jobs, those that wait longest first.
+	Groups []Group
+	// Running are the jobs on cloud nodes, Ended those that left them since the
+	// last snapshot, both ordered by ID.
+	Running []RunningJob
+	Ended   []EndedJob
+	// Local are the on-prem partitions, Partitions what Slurm admits to each.
+	Local      []LocalPartition
+	Partitions []Partition
+	// Finished are runs of any partition, for the ratio of run to limit.
+	Finished []FinishedRuns
+	// JobCommands are commands about jobs and partitions that are not answered.
+	JobCommands []JobCommand
+	// Memory is what earlier decisions left behind.
+	Memory Memory
 	// Paused is an admin's switch: nothing new starts.
 	Paused bool
 	// CycleCloudFailed says that CycleCloud could not be asked just now.

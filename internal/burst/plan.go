@@ -19,6 +19,14 @@ type Plan struct {
 	// incomplete until Decide was asked again with them.
 	Look   bool
 	Status bool
+	// Verdicts say what became of each group of waiting jobs, in their order.
+	Verdicts []Verdict
+	// Warnings are soft limits that were just passed.
+	Warnings []Warning
+	// Withheld are the effects that shadow mode kept from happening.
+	Withheld []Reason
+	// Memory is what the next decision has to know; it goes into the commit.
+	Memory Memory
 	// NextDue is the earliest moment at which Decide could answer differently
 	// on the same facts; zero for never. On stale facts it has passed: even a
 	// snapshot that says nothing new has to be decided on.
@@ -64,6 +72,10 @@ const (
 	BeginNow      CommandKind = "begin_now"
 	PowerDown     CommandKind = "power_down"
 	PowerDownDone CommandKind = "power_down_done"
+	ReleaseJobs   CommandKind = "release_jobs"
+	RevokeJobs    CommandKind = "revoke_jobs"
+	GatePartition CommandKind = "gate_partition"
+	NoticeJobs    CommandKind = "notice_jobs"
 )
 
 // Command asks the agent to change Slurm.
@@ -72,7 +84,33 @@ type Command struct {
 	Nodearray NodearrayName
 	Nodes     []NodeName
 	Jobs      []string
-	Reason    Reason
+	// Partitions is the new list of release_jobs and revoke_jobs.
+	Partitions []string
+	// Up is the new state of gate_partition, whose partition is the nodearray's.
+	Up     bool
+	Reason Reason
+}
+
+// Verdict is the one answer to a group of waiting jobs. Where some of its jobs
+// are released and others not, the reason is that of the others.
+type Verdict struct {
+	Group string
+	// Released are the jobs that go now, to Nodearray.
+	Released  []string
+	Nodearray NodearrayName
+	// Held is how many jobs stay.
+	Held int
+	// Cost is what one of the jobs would commit in Nodearray, or in the first
+	// nodearray of its rule.
+	Cost   Money
+	Reason Reason
+}
+
+// Warning is a budget whose soft limit was passed.
+type Warning struct {
+	Budget Budget
+	Used   Money
+	Reason Reason
 }
 
 // Closing takes a nodearray out of use for a while.
