@@ -1,53 +1,18 @@
 package world
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
-	"text/template"
 	"time"
 
 	"github.com/slurmburst/slurmburst/local/child"
 	"github.com/slurmburst/slurmburst/local/servicebusemu"
 )
-
-// policyText is the policy that app, agent and demo read.
-var policyText = template.Must(template.New("policy").Parse(`version: 1
-cluster: {{.Cluster}}
-cyclecloud:
-  url: {{.URL}}
-  cluster: {{.CycleCloudCluster}}
-  credential: cyclecloud
-  pin: {{.Pin}}
-nodearrays:
-{{- range .Nodearrays}}
-  - name: {{.Name}}
-    partition: {{.Name}}
-    nodes: {{.Name}}-[1-{{.Nodes}}]
-    machineType: Standard_F4s_v2
-    maxNodes: {{.MaxNodes}}
-    idleTimeout: {{.IdleTimeout}}
-    bootDeadline: {{.BootDeadline}}
-{{- end}}
-`))
-
-func (w *World) writePolicy() error {
-	var text bytes.Buffer
-	err := policyText.Execute(&text, map[string]any{
-		"Cluster": w.Cluster, "URL": w.simURL, "CycleCloudCluster": simCluster, "Pin": w.Sim.Pin(), "Nodearrays": w.Nodearrays,
-	})
-	if err != nil {
-		return fmt.Errorf("write policy: %w", err)
-	}
-	w.policyPath = filepath.Join(w.Dir, "policy.yaml")
-	return os.WriteFile(w.policyPath, text.Bytes(), 0o600)
-}
 
 // StartAgent starts burst-agent, unless it runs already.
 func (w *World) StartAgent(context.Context) error {

@@ -91,7 +91,7 @@ func (w *World) runHost(ctx context.Context) error {
 // two hosts for each of the functions that decide.
 func (w *World) hosted() (app string, instances map[string]int, err error) {
 	if !w.NoSessions {
-		return w.appDir(), map[string]int{"queue_pressure": 2}, nil
+		return w.appDir(), map[string]int{"queue_pressure": w.PressureHosts}, nil
 	}
 	app = filepath.Join(w.Dir, "app")
 	if err := os.RemoveAll(app); err != nil {
@@ -114,7 +114,7 @@ func (w *World) hosted() (app string, instances map[string]int, err error) {
 			return "", nil, err
 		}
 	}
-	return app, map[string]int{"queue_pressure": 2, "scale_down": 2}, nil
+	return app, map[string]int{"queue_pressure": w.PressureHosts, "scale_down": 2}, nil
 }
 
 // takeHost gives what stops the present host, which then counts as stopped.

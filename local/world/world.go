@@ -70,6 +70,13 @@ type Config struct {
 	// NoSessions takes the sessions off queue-pressure and scale-down, so that
 	// several functions decide for one cluster at once.
 	NoSessions bool
+	// Remote names clusters whose head nodes are elsewhere: each has its queue, its
+	// policy and a CycleCloud of its own, whose VMs have no processes. With them
+	// the world has no Slurm and no burst-agent, and Cluster is not used: whoever
+	// starts it sends what their agents would.
+	Remote []string
+	// PressureHosts is how many hosts queue_pressure gets. Default: 2.
+	PressureHosts int
 	// LikeAzure has everybody use managed identities and TLS, as in Azure: there is
 	// no connection string, and no other way in.
 	LikeAzure bool
@@ -104,6 +111,9 @@ func (c Config) withDefaults() Config {
 	if c.ReclaimSchedule == "" {
 		c.ReclaimSchedule = "*/30 * * * * *"
 	}
+	if c.PressureHosts == 0 {
+		c.PressureHosts = 2
+	}
 	if c.Progress == nil {
 		c.Progress = func(string) {}
 	}
@@ -113,8 +123,10 @@ func (c Config) withDefaults() Config {
 // World is everything that runs.
 type World struct {
 	Config
+	// Lab and Sim are nil with Remote, which has Sims, by cluster.
 	Lab     *slurmlab.Lab
 	Sim     *cyclecloudsim.Sim
+	Sims    map[string]*cyclecloudsim.Sim
 	Bus     *servicebusemu.Server
 	Host    *functionshost.Host
 	Azurite *azurite.Server
@@ -176,6 +188,14 @@ func (w *World) steps() []step {
 		{"Functions host with build/app", w.startHost},
 		{"burst-agent", w.StartAgent},
 	}
+	if len(w.Remote) > 0 {
+		steps = []step{
+			{"Service Bus emulator", w.startBus},
+			{"Azurite tables", w.startAzurite},
+			{"CycleCloud simulators", w.startRemote},
+			{"Functions host with build/app", w.startHost},
+		}
+	}
 	if w.LikeAzure {
 		return append([]step{{"identity endpoint", w.startIdentity}}, steps...)
 	}
@@ -211,6 +231,14 @@ func (w *World) prepare() error {
 	return nil
 }
 
+// clusters names all that the app serves.
+func (w *World) clusters() []string {
+	if len(w.Remote) > 0 {
+		return w.Remote
+	}
+	return []string{w.Cluster}
+}
+
 func (w *World) hook(name string) string { return filepath.Join(w.Dir, "hooks", name) }
 func (w *World) spool() string           { return filepath.Join(w.Dir, "spool") }
 func (w *World) appDir() string          { return filepath.Join(w.Root, "build", "app") }
@@ -240,7 +268,7 @@ func (w *World) Stop(ctx context.Context) error {
 }
 
 func (w *World) startBus(context.Context) error {
-	queues, err := servicebusemu.LoadQueues(filepath.Join(w.Root, "infra", "queues.json"), w.Cluster)
+	queues, err := servicebusemu.LoadQueues(filepath.Join(w.Root, "infra", "queues.json"), w.clusters()...)
 	if err != nil {
 		return err
 	}
@@ -317,62 +345,4 @@ func (w *World) startSlurm(ctx context.Context) error {
 	}
 	w.onStop(w.Lab.Stop)
 	return nil
-}
-
-// vms runs each VM as the lab's own command for that node.
-type vms struct {
-	lab *slurmlab.Lab
-	dir string
-}
-
-// Start starts a VM that will be one slurmd.
-func (v vms) Start(ctx context.Context, spec cyclecloudsim.VMSpec) (cyclecloudsim.VM, error) {
-	argv, env, err := v.lab.NodeCommand(spec.Name)
-	if err != nil {
-		return nil, err
-	}
-	launcher := &cyclecloudsim.ExecLauncher{
-		Argv: argv, Env: env, Dir: v.dir, LogDir: v.dir,
-		JobMarks: []string{"SLURM_CONF=" + v.lab.Conf(), "SLURMD_NODENAME=" + spec.Name},
-		JobFiles: []string{filepath.Join(v.lab.Dir(), "log", "slurmd-"+spec.Name+".log")},
-	}
-	return launcher.Start(ctx, spec)
-}
-
-const (
-	simUser     = "slurmburst"
-	simPassword = "only-on-loopback"
-	simCluster  = "Burst Cluster"
-)
-
-func (w *World) startCycleCloud(context.Context) error {
-	var err error
-	if w.journal, err = os.Create(filepath.Join(w.Dir, "cyclecloud.jsonl")); err != nil {
-		return err
-	}
-	w.onStop(func(context.Context) error { return w.journal.Close() })
-	config := cyclecloudsim.Config{
-		Cluster: simCluster, User: simUser, Password: simPassword,
-		AcquireDelay: cyclecloudsim.Range{Min: 200 * time.Millisecond, Max: 600 * time.Millisecond},
-		BootDelay:    w.BootDelay, TerminateDelay: w.TerminateDelay, ReadyLag: cyclecloudsim.Range{Min: 500 * time.Millisecond, Max: time.Second},
-		AvailableLag: time.Second, ThrottleCapacity: 20 * time.Second, Seed: w.Seed, Quirks: w.SimQuirks,
-		Launcher: vms{lab: w.Lab, dir: filepath.Join(w.Dir, "vms")}, Journal: w.journal, Logger: w.logger(),
-	}
-	for _, a := range w.Nodearrays {
-		config.NodeArrays = append(config.NodeArrays, cyclecloudsim.NodeArray{
-			Name: a.Name, MachineType: "Standard_F4s_v2", MaxCount: a.Nodes, Cores: 4, MemoryGB: 8,
-		})
-	}
-	if w.Sim, err = cyclecloudsim.New(config); err != nil {
-		return err
-	}
-	w.onStop(func(context.Context) error { return w.Sim.Close() })
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	w.simURL = "https://" + listener.Addr().String()
-	w.simGate = newGate(listener)
-	w.serve(func() error { return w.Sim.ServeTLS(w.simGate) })
-	return w.writePolicy()
 }
