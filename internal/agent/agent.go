@@ -257,12 +257,15 @@ func (a *Agent) lead(ctx context.Context) error {
 		return err
 	}
 	defer func() {
+		a.crash(pointEnded)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		if err := session.Close(ctx); err != nil {
 			a.Logger.Debug("command session was not given back", logging.Error, err)
 		}
+		a.crash(pointGivenBack)
 	}()
+	a.crash(pointAccepted)
 	t, err := a.begin(ctx, session, accepting)
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ func (t *term) beginNow(ctx context.Context, c event.SlurmCommand) (event.Comman
 	if len(asked) == 0 {
 		return result, nil
 	}
+	lookBegan := t.Clock.Now()
 	jobs, err := t.readJobs(ctx, asked)
 	if err != nil {
 		return failed(err), nil
@@ -39,6 +40,11 @@ func (t *term) beginNow(ctx context.Context, c event.SlurmCommand) (event.Comman
 		case slurm.JobPending:
 			waiting[jobID(jobs[i].Ref())] = jobs[i].Ref()
 		default: // started or ended meanwhile
+		}
+	}
+	if len(waiting) > 0 {
+		if err := t.mayAct(lookBegan); err != nil {
+			return result, err
 		}
 	}
 	delete(t.postponed, c.ID)
@@ -97,6 +103,7 @@ func (t *term) start(ctx context.Context, c event.SlurmCommand, asked []event.Jo
 		t.charge.jobs[id] = max(t.charge.jobs[id], c.Generation)
 	}
 	outcome, err := t.Slurm.UpdateJobs(ctx, acting, slurm.JobUpdate{StartNow: true})
+	t.crash(pointActed)
 	if err != nil && !fault.Is(err, fault.Transient) {
 		result.State, result.Failed, result.Error = event.ResultFailed, joinJobs(ids), err.Error()
 		return result

@@ -38,12 +38,14 @@ func (t *term) obey(ctx context.Context) (acted bool, err error) {
 	if err := t.verify(ctx); err != nil {
 		return false, err
 	}
+	t.crash(pointObeying)
 	var postponed []bus.Received
 	defer func() { t.backlog = append(postponed, t.backlog...) }()
 	for len(t.backlog) > 0 && ctx.Err() == nil {
 		message := t.backlog[0]
 		err := t.carryOutMessage(ctx, message)
 		if errors.Is(err, errNotYet) {
+			t.crash(pointPostponed)
 			t.backlog, postponed = t.backlog[1:], append(postponed, message)
 			continue
 		}
@@ -57,6 +59,7 @@ func (t *term) obey(ctx context.Context) (acted bool, err error) {
 		if err := t.session.Complete(ctx, message); err != nil {
 			return acted, fmt.Errorf("%w: %w", errUnsettled, err)
 		}
+		t.crash(pointSettled)
 	}
 	return acted, ctx.Err()
 }
@@ -72,6 +75,9 @@ func (t *term) store(ctx context.Context) error {
 	if !t.dirty {
 		return nil
 	}
+	if err := t.settleDoubt(ctx); err != nil {
+		return err
+	}
 	state, err := t.charge.encode(t.Clock.Now())
 	if err != nil {
 		return err
@@ -80,6 +86,7 @@ func (t *term) store(ctx context.Context) error {
 		return err
 	}
 	t.dirty = false
+	t.crash(pointStored)
 	return nil
 }
 
@@ -99,8 +106,10 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 		t.dirty = true
 	}
 	if t.charge.find(command.ID) {
+		t.crash(pointRecognised)
 		return nil
 	}
+	t.crash(pointBegun)
 	result, err := t.carryOut(ctx, command)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -108,11 +117,13 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 	if err != nil {
 		return err
 	}
+	t.crash(pointReadBack)
 	result.ID, result.Generation = command.ID, command.Generation
 	result.Error = bounded(result.Error, maxErrorBytes)
 	result.Stale, result.Failed = boundedList(result.Stale), boundedList(result.Failed)
 	t.charge.results = append(t.charge.results, storedResult{CommandResult: result, At: t.Clock.Now().UTC().Truncate(time.Second)})
 	t.dirty = true
+	t.crash(pointRemembered)
 	t.Logger.Info("carried out command", logging.CommandID, command.ID, logging.Kind, string(command.Kind),
 		logging.Nodes, bounded(command.Nodes, maxErrorBytes), "result", string(result.State), "stale", result.Stale, "failed", result.Failed, logging.Error, result.Error)
 	return nil
@@ -147,7 +158,7 @@ func failed(err error) event.CommandResult {
 var notYet = []event.CommandKind{event.ReleaseJobs, event.RevokeJobs, event.GatePartition, event.NoticeJobs}
 
 // carryOut does what a command asks, as far as its targets still are what the
-// cloud took them for. The only error is errNotYet.
+// cloud took them for. The only errors are errNotYet and errLapsed.
 func (t *term) carryOut(ctx context.Context, c event.SlurmCommand) (event.CommandResult, error) {
 	if c.Kind == event.BeginNow {
 		return t.beginNow(ctx, c)
@@ -159,34 +170,57 @@ func (t *term) carryOut(ctx context.Context, c event.SlurmCommand) (event.Comman
 	if !known {
 		return refused("command %.40q is not known", c.Kind), nil
 	}
-	return t.carryOutOnNodes(ctx, c, rule), nil
+	return t.carryOutOnNodes(ctx, c, rule)
 }
 
-func (t *term) carryOutOnNodes(ctx context.Context, c event.SlurmCommand, rule nodeRule) event.CommandResult {
+// lookGoodFor is how long after a look at the targets has begun a command may
+// rest on it: longer than two questions to Slurm may take.
+const lookGoodFor = 30 * time.Second
+
+// mayAct is asked last before a command changes Slurm. Slurm has no compare and
+// set, so an agent that was stopped between look and act must neither act on
+// what it saw before nor beside its successor.
+func (t *term) mayAct(lookBegan time.Time) error {
+	t.crash(pointConfirmed)
+	if !t.holds() {
+		return errLapsed
+	}
+	if t.Clock.Now().Sub(lookBegan) > lookGoodFor {
+		return errNotYet // it is looked at again
+	}
+	return nil
+}
+
+func (t *term) carryOutOnNodes(ctx context.Context, c event.SlurmCommand, rule nodeRule) (event.CommandResult, error) {
 	names, result := t.targets(c)
 	if len(names) == 0 {
-		return result
+		return result, nil
 	}
 	if rule.check != nil {
 		if err := rule.check(c, names); err != nil {
-			return refused("%v", err)
+			return refused("%v", err), nil
 		}
 	}
+	lookBegan := t.Clock.Now()
 	acting, err := t.confirm(ctx, c, rule, names)
 	if err != nil {
-		return failed(err)
+		return failed(err), nil
 	}
 	stale := without(names, acting)
 	result.Stale = joinLists(result.Stale, slurm.FormatHostlist(stale))
 	if len(acting) == 0 {
 		result.State = event.ResultStale
-		return result
+		return result, nil
+	}
+	if err := t.mayAct(lookBegan); err != nil {
+		return result, err
 	}
 	t.remember(acting, c.Generation)
 	outcome, err := rule.act(ctx, t, c, acting)
+	t.crash(pointActed)
 	if err != nil && !fault.Is(err, fault.Transient) {
 		result.State, result.Failed, result.Error = event.ResultFailed, slurm.FormatHostlist(acting), err.Error()
-		return result
+		return result, nil
 	}
 	wrong, err := t.readBack(ctx, c, rule, acting)
 	result.State = event.ResultOK
@@ -196,7 +230,7 @@ func (t *term) carryOutOnNodes(ctx context.Context, c event.SlurmCommand, rule n
 			result.Error = err.Error()
 		}
 	}
-	return result
+	return result, nil
 }
 
 // targets gives the nodes that a command may touch. Without any, the result

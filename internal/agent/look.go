@@ -62,6 +62,7 @@ func (t *term) look(ctx context.Context) (reading, error) {
 	if r.hooks, err = spool.List(t.Spool, maxSpool); err != nil {
 		return r, err
 	}
+	t.crash(pointListed)
 	var dropped int
 	if r.nodes, dropped, err = t.Slurm.Nodes(ctx); err != nil {
 		return r, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,9 +22,9 @@ import (
 type term struct {
 	*Agent
 	session Session
-	// heldSince is a moment at which the session's lock was certainly ours.
-	heldSince time.Time
-	charge    *charge
+	// held is the latest moment at which the session's lock was certainly ours.
+	held   atomic.Pointer[time.Time]
+	charge *charge
 	// dirty says that the charge holds what the session state does not.
 	dirty    bool
 	settings settings
@@ -70,6 +71,7 @@ func (a *Agent) begin(ctx context.Context, session Session, accepting time.Time)
 		a.Logger.Error("session state was not readable", logging.Error, err)
 	}
 	c.Epoch++
+	a.crash(pointStateRead)
 	state, err := c.encode(a.Clock.Now())
 	if err != nil {
 		return nil, err
@@ -77,9 +79,12 @@ func (a *Agent) begin(ctx context.Context, session Session, accepting time.Time)
 	if err := session.SetState(ctx, state); err != nil {
 		return nil, err
 	}
-	return &term{
-		Agent: a, session: session, heldSince: accepting, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(), postponed: map[string]time.Time{},
-	}, nil
+	a.crash(pointEpochWritten)
+	t := &term{
+		Agent: a, session: session, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(), postponed: map[string]time.Time{},
+	}
+	t.held.Store(&accepting)
+	return t, nil
 }
 
 // run publishes and obeys until the session is lost or ctx ends, and says why
@@ -87,13 +92,12 @@ func (a *Agent) begin(ctx context.Context, session Session, accepting time.Time)
 func (t *term) run(ctx context.Context) error {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	done := make(chan struct{}, 2)
-	go func() { t.hold(ctx, end); done <- struct{}{} }()
-	go func() { t.receive(ctx, end); done <- struct{}{} }()
+	var others sync.WaitGroup
+	others.Go(func() { t.hold(ctx, end) })
+	others.Go(func() { t.receive(ctx, end) })
 	t.loop(ctx, end)
 	end(nil)
-	<-done
-	<-done
+	others.Wait()
 	return context.Cause(ctx)
 }
 
@@ -101,25 +105,24 @@ func (t *term) run(ctx context.Context) error {
 // for three quarters, the broker may give the session away soon: it counts as
 // lost then, whatever the reason.
 func (t *term) hold(ctx context.Context, end context.CancelCauseFunc) {
-	held := t.heldSince
 	for {
 		t.pause(ctx, t.Lock/4)
 		if ctx.Err() != nil {
 			return
 		}
 		asking := t.Clock.Now()
-		left := t.Lock*3/4 - asking.Sub(held)
+		left := t.Lock*3/4 - asking.Sub(*t.held.Load())
 		err := t.renew(ctx, left)
 		if ctx.Err() != nil {
 			return
 		}
 		switch {
 		case err == nil:
-			held = asking
+			t.held.Store(&asking)
 		case bus.Lost(err):
 			end(fmt.Errorf("%w: %w", errSessionLost, err))
 			return
-		case t.Clock.Now().Sub(held) >= t.Lock*3/4:
+		case !t.holds():
 			end(fmt.Errorf("%w: it could not be renewed: %w", errSessionLost, err))
 			return
 		}
@@ -127,12 +130,20 @@ func (t *term) hold(ctx context.Context, end context.CancelCauseFunc) {
 	}
 }
 
+// holds reports whether the lock is certainly still ours. A process that was
+// stopped for minutes finds out here, before the broker has told it.
+func (t *term) holds() bool { return t.Clock.Now().Sub(*t.held.Load()) < t.Lock*3/4 }
+
+// errLapsed is of the kind of a lost session.
+var errLapsed = fault.Newf(fault.Conflict, "the lock of the command session may have run out")
+
 func (t *term) renew(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := t.session.RenewLock(ctx); err != nil {
 		return err
 	}
+	t.crash(pointRenewed)
 	return t.verify(ctx)
 }
 
@@ -151,18 +162,23 @@ func (t *term) verify(ctx context.Context) error {
 	return nil
 }
 
-// settleDoubt makes sure that our epoch still stands before anything is said
-// over a connection that broke. The cloud would refuse an older epoch, but the
-// spool would have been emptied into it.
+// settleDoubt makes sure that our epoch still stands before anything is said or
+// stored, after the process was stopped or over a connection that broke. The
+// cloud would refuse an older epoch, but the spool would have been emptied into
+// it, or its successor's state overwritten.
 func (t *term) settleDoubt(ctx context.Context) error {
+	if !t.holds() {
+		return errLapsed
+	}
 	if !t.doubt.Swap(false) {
 		return nil
 	}
-	err := t.verify(ctx)
-	if err != nil {
+	if err := t.verify(ctx); err != nil {
 		t.doubt.Store(true)
+		return err
 	}
-	return err
+	t.crash(pointCertain)
+	return nil
 }
 
 const (
@@ -190,6 +206,7 @@ func (t *term) receive(ctx context.Context, end context.CancelCauseFunc) {
 			t.pause(ctx, receivePause)
 			continue
 		}
+		t.crash(pointReceived)
 		select {
 		case t.commands <- messages:
 		case <-ctx.Done():
@@ -234,6 +251,7 @@ func (t *term) loop(ctx context.Context, end context.CancelCauseFunc) {
 		case <-ctx.Done():
 		case messages := <-t.commands:
 			t.backlog = append(t.backlog, messages...)
+			t.crash(pointTaken)
 		case <-t.Pokes:
 			full = true
 		case <-t.Clock.After(t.nextLook()):
@@ -305,11 +323,13 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 	if err != nil {
 		return err
 	}
+	t.crash(pointLooked)
 	t.counters, t.moving = r.counters, t.restless(r)
 	q := t.snapshot(r, cause)
 	digest := steadyDigest(q)
 	tells := len(q.Ended) > 0 || len(q.Problems) > 0 || cause == event.CauseCommand
 	if digest == t.digest && !tells && len(r.hooks.Entries) == 0 && t.Clock.Now().Before(t.heartbeatDue) {
+		t.crash(pointUnchanged)
 		return nil
 	}
 	err = t.send(ctx, &q, traceOf(r.hooks))
@@ -321,6 +341,11 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 		t.doubt.Store(true)
 		return err
 	}
+	t.crash(pointSent)
+	if !t.holds() {
+		// The cloud may have heard of a later epoch first, and refuse this one.
+		return errLapsed
+	}
 	t.accept(q, r, digest)
 	return nil
 }
@@ -328,6 +353,10 @@ func (t *term) publish(ctx context.Context, cause event.Cause) (err error) {
 // send gives the snapshot to the broker, with the trace that it belongs to. Each attempt is a snapshot of its own:
 // the broker would drop a second one of the same number.
 func (t *term) send(ctx context.Context, q *event.QueuePressure, trace string) error {
+	t.crash(pointSending)
+	if !t.holds() {
+		return errLapsed
+	}
 	t.sequence++
 	q.Sequence = t.sequence
 	q.AgeAtSendMS = t.Clock.Now().Sub(q.TakenAt).Milliseconds()
@@ -372,7 +401,9 @@ func (t *term) accept(q event.QueuePressure, r reading, digest string) {
 			// It is told again with the next snapshot, which does no harm.
 			t.Logger.Warn("spool file was not removed", logging.Path, entry.Name, logging.Error, err)
 		}
+		t.crash(pointRemoved)
 	}
+	t.crash(pointTold)
 	t.Logger.Debug("published snapshot", logging.Epoch, q.Epoch, logging.Sequence, q.Sequence, "cause", string(q.Cause),
 		logging.SnapshotAge, q.AgeAtSendMS, logging.Count, q.PendingJobs)
 }
