@@ -105,7 +105,7 @@ func (a azureTables) query(ctx context.Context, table string, q query) (page, er
 	}
 	answer := page{rows: make([]entity, len(got.Entities))}
 	for i, raw := range got.Entities {
-		if answer.rows[i], err = decode(raw); err != nil {
+		if answer.rows[i], err = decode(raw, ""); err != nil {
 			return page{}, err
 		}
 	}
@@ -116,6 +116,14 @@ func (a azureTables) query(ctx context.Context, table string, q query) (page, er
 		answer.next.RK = *got.NextRowKey
 	}
 	return answer, nil
+}
+
+func (a azureTables) get(ctx context.Context, table, pk, rk string) (entity, error) {
+	got, err := a.client.NewClient(table).GetEntity(ctx, pk, rk, nil)
+	if err != nil {
+		return entity{}, refusalOf(err, nil)
+	}
+	return decode(got.Value, string(got.ETag))
 }
 
 func (a azureTables) submit(ctx context.Context, table string, ops []op) ([]string, error) {

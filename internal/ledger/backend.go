@@ -15,6 +15,8 @@ type backend interface {
 	// query gives one page of rows in the order of their keys. A page may be
 	// short, or empty, and still not be the last.
 	query(ctx context.Context, table string, q query) (page, error)
+	// get gives one row. It is a refusal if there is none.
+	get(ctx context.Context, table, pk, rk string) (entity, error)
 	// create makes a table. It is a refusal if the table exists.
 	create(ctx context.Context, table string) error
 }

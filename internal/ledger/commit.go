@@ -86,6 +86,8 @@ func assemble(stored []entity) (Partition, error) {
 			err = fill(&p.Heartbeat, e)
 		case e.rk == rowBudget:
 			err = fill(&p.Budget, e)
+		case e.rk == rowChanges:
+			err = fill(&p.Changes, e)
 		case e.rk == rowSnapshot:
 			err = fill(&head, e)
 		case strings.HasPrefix(e.rk, rowSnapshot+"|"):
@@ -215,6 +217,11 @@ func (s *Store) prepare(c *Commit) (write, error) {
 		budget := *c.Budget
 		budget.held = everyColumn
 		err = errors.Join(err, w.add(upsert, rowBudget, &budget))
+	}
+	if c.Changes != nil {
+		changes := *c.Changes
+		changes.held = everyColumn
+		err = errors.Join(err, w.add(upsert, rowChanges, &changes))
 	}
 	for i := range c.DropIntents {
 		err = errors.Join(err, w.add(remove, kindIntent+escape(c.DropIntents[i].ID), &c.DropIntents[i]))

@@ -50,6 +50,8 @@ var scenarios = []struct {
 	{"a fact is stored once, read in order and dropped by a commit", factsOnce},
 	{"a node row in conflict leaves the others of its batch written", nodeConflict},
 	{"nodes are found by the revision that wrote them", nodesSince},
+	{"nodes are found by name in the order asked for", nodesNamed},
+	{"the history of changed nodes goes with its commit", changesWithCommit},
 	{"a column that became empty is cleared by merge", clearColumns},
 	{"hostile names survive as keys", hostileKeys},
 	{"hostile text is made fit for people and nothing else is changed", hostileText},
@@ -162,7 +164,7 @@ func startAzurite(t *testing.T) string {
 // same compares values without the versions they carry.
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
-	unseen := cmpopts.IgnoreUnexported(ledger.Cluster{}, ledger.Heartbeat{}, ledger.Budget{}, ledger.Intent{}, ledger.Fact{},
+	unseen := cmpopts.IgnoreUnexported(ledger.Cluster{}, ledger.Heartbeat{}, ledger.Budget{}, ledger.Changes{}, ledger.Intent{}, ledger.Fact{},
 		ledger.Node{}, ledger.Nodearray{}, ledger.Command{}, ledger.Job{}, ledger.Decision{}, ledger.Failure{}, ledger.Policy{})
 	isBytes := func(p cmp.Path) bool { return p.Last().Type() == reflect.TypeFor[[]byte]() }
 	noBytes := func(p cmp.Path) bool { return !isBytes(p) }

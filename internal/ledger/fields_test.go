@@ -30,6 +30,7 @@ func everyRow() map[string]row {
 		"burstclusters: row `heartbeat`": &Heartbeat{},
 		"burstclusters: rows `snapshot`": &snapshotHead{},
 		"burstclusters: row `budget`":    &Budget{},
+		"burstclusters: row `changes`":   &Changes{},
 		"burstclusters: rows `intent|…`": &Intent{},
 		"burstclusters: rows `fact|…`":   &Fact{},
 		"burstnodearrays":                &Nodearray{},
@@ -137,7 +138,7 @@ func TestRowsComeBackFromTheWire(t *testing.T) {
 				if body, err = json.Marshal(answer); err != nil {
 					t.Fatal(err)
 				}
-				e, err := decode(body)
+				e, err := decode(body, "")
 				if err != nil {
 					t.Fatal(err)
 				}

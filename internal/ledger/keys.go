@@ -81,6 +81,7 @@ const (
 	rowHeartbeat = "heartbeat"
 	rowSnapshot  = "snapshot"
 	rowBudget    = "budget"
+	rowChanges   = "changes"
 	kindIntent   = "intent|"
 	kindFact     = "fact|"
 	kindGroup    = "group|"

@@ -200,6 +200,24 @@ func unfitCells(cells map[string]any) string {
 	return ""
 }
 
+func (m *memoryTables) get(ctx context.Context, table, pk, rk string) (entity, error) {
+	if err := ctx.Err(); err != nil {
+		return entity{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	partitions, ok := m.tables[table]
+	if !ok {
+		return entity{}, &refusal{status: 404, code: codeTableNotFound, index: -1}
+	}
+	if p := partitions[pk]; p != nil {
+		if e, ok := p.rows[rk]; ok {
+			return e, nil
+		}
+	}
+	return entity{}, &refusal{status: 404, code: codeResourceNotFound, index: -1}
+}
+
 func (m *memoryTables) query(ctx context.Context, table string, q query) (page, error) {
 	if err := ctx.Err(); err != nil {
 		return page{}, err

@@ -159,6 +159,7 @@ type Partition struct {
 	Heartbeat Heartbeat
 	Snapshot  Snapshot
 	Budget    Budget
+	Changes   Changes
 	// Intents are ordered by ID: by revision, then by number.
 	Intents []Intent
 	// Facts are ordered by time, then by ID.
@@ -173,10 +174,12 @@ type Commit struct {
 	// Cluster is the one that Load returned, with new values. The store writes
 	// its Revision plus one.
 	Cluster Cluster
-	// Snapshot, Heartbeat and Budget are written where they are not nil.
+	// Snapshot, Heartbeat, Budget and Changes are written where they are not
+	// nil. Changes are those that Load returned with this commit added.
 	Snapshot  *Snapshot
 	Heartbeat *Heartbeat
 	Budget    *Budget
+	Changes   *Changes
 	// NewIntents become rows; their IDs must be new.
 	NewIntents []Intent
 	// DropIntents are settled and projected, DropFacts are used: both are

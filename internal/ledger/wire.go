@@ -36,11 +36,15 @@ func encode(e entity) ([]byte, error) {
 	return body, nil
 }
 
-// decode reads a row of the service's JSON.
-func decode(raw []byte) (entity, error) {
+// decode reads a row of the service's JSON. etag is the one in the answer's
+// header, which counts where the row itself has none.
+func decode(raw []byte, etag string) (entity, error) {
 	var in aztables.EDMEntity
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return entity{}, fault.New(fault.Transient, "decode a row", err)
+	}
+	if in.ETag == "" {
+		in.ETag = etag
 	}
 	if in.ETag == "" {
 		// Without it a later write would take the row for a new one.

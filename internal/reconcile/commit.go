@@ -201,7 +201,7 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	}
 	p.noteProblems()
 	p.crash(pointDecided)
-	committed, err := p.commit(ctx, due, intents)
+	committed, err := p.commit(ctx, due, plan, intents)
 	if err != nil {
 		return err
 	}
@@ -244,8 +244,13 @@ func (p *pass) worthCommitting(due time.Time, plan, again burst.Plan, intents []
 }
 
 // commit writes the revision: snapshot and intents together or not at all.
-func (p *pass) commit(ctx context.Context, due time.Time, intents []ledger.Intent) (ledger.Committed, error) {
-	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents}
+func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, intents []ledger.Intent) (ledger.Committed, error) {
+	changes := p.part.Changes
+	if !p.part.Found {
+		changes = p.part.Cluster.Begin()
+	}
+	changes = changes.With(p.part.Cluster.Revision+1, p.announce(plan, intents))
+	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents, Changes: &changes}
 	c.Cluster.NextDue, c.Cluster.PolicyVersion = due, p.config.Policy.Version
 	if p.fresh {
 		body, err := p.view.pressure.Compressed()
@@ -264,7 +269,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, intents []ledger.Inten
 	if err != nil {
 		return committed, fmt.Errorf("commit: %w", err)
 	}
-	p.part.Cluster, p.part.Found = committed.Cluster, true
+	p.part.Cluster, p.part.Changes, p.part.Found = committed.Cluster, changes, true
 	p.fresh, p.swept, p.committed = false, false, true
 	return committed, nil
 }
@@ -273,7 +278,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, intents []ledger.Inten
 // one by one as their intents are settled or left open; those for which no
 // intent was left are not there yet.
 func (p *pass) takeOver(now time.Time, plan burst.Plan) {
-	p.facts = p.facts.After(now, burst.Plan{Failures: plan.Failures, Closings: plan.Closings})
+	p.facts = p.facts.After(now, withoutEffects(plan))
 	for _, x := range plan.Failures {
 		p.failures = append(p.failures, ledger.Failure{
 			At: p.Now(), Node: string(x.Node), Nodearray: string(x.Nodearray), Source: "slurm", What: "follow",

@@ -183,6 +183,11 @@ func (l faultyLedger) NodesSince(ctx context.Context, cluster string, revision i
 	return rows, err
 }
 
+func (l faultyLedger) NodesNamed(ctx context.Context, cluster string, names []string) (rows []ledger.Node, err error) {
+	err = l.f.call("L.NodesNamed", func() (err error) { rows, err = l.Ledger.NodesNamed(ctx, cluster, names); return err })
+	return rows, err
+}
+
 func (l faultyLedger) PutNodes(ctx context.Context, cluster string, rows []ledger.Node) (done []ledger.Node, lost []string, err error) {
 	err = l.f.call("L.PutNodes", func() (err error) { done, lost, err = l.Ledger.PutNodes(ctx, cluster, rows); return err })
 	return done, lost, err

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -49,6 +48,8 @@ type pass struct {
 	failures []ledger.Failure
 	armed    []armedNow             // timers that the nodearrays' rows have to tell
 	strays   map[string]ledger.Node // rows of names that the policy does not name
+	// announced are the nodes whose rows the last commit said it may write.
+	announced map[string]bool
 	// surprised says that an effect came out differently than planned.
 	surprised bool
 	// unsettled says that an intent stays open, committed that this pass moved
@@ -163,46 +164,6 @@ func (p *pass) loadArrays(ctx context.Context) (cached, error) {
 	}
 	p.setArrays(c.arrays)
 	return c, nil
-}
-
-// overlap is how many revisions before the remembered one are read again. A
-// pass writes its rows after its commit, so that one of an earlier revision may
-// have been written a little later.
-const overlap = 50
-
-// refresh brings the remembered rows of the nodes up to the revision that was
-// loaded. Where something is remembered, only rows that were written since are
-// read: every commit of another process would else cost a whole table of nodes,
-// and a process that reads for long would never come to its own commit.
-func (p *pass) refresh(ctx context.Context, c cached) error {
-	exact := c.revision != 0 && c.revision == p.part.Cluster.Revision
-	since := c.nodesOf - overlap
-	var read []ledger.Node
-	var err error
-	switch {
-	case exact:
-	case c.nodesOf == 0 || c.nodesOf > p.part.Cluster.Revision:
-		c.nodes = nil
-		if read, err = p.Ledger.Nodes(ctx, p.name); err != nil {
-			return fmt.Errorf("load nodes: %w", err)
-		}
-	default:
-		if read, err = p.Ledger.NodesSince(ctx, p.name, since); err != nil {
-			return fmt.Errorf("load nodes since revision %d: %w", since, err)
-		}
-	}
-	p.rows = make(map[string]ledger.Node, len(c.nodes)+len(read))
-	for _, some := range [][]ledger.Node{c.nodes, read} {
-		for _, n := range some {
-			p.rows[n.Name] = n
-		}
-	}
-	if !exact {
-		p.remember(p.name, cached{
-			ledgerID: p.part.Cluster.LedgerID, nodesOf: p.part.Cluster.Revision, nodes: slices.Collect(maps.Values(p.rows)), holds: c.holds,
-		})
-	}
-	return nil
 }
 
 // loadProjections reads what is kept outside the commit partition. A sweep

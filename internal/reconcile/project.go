@@ -104,41 +104,6 @@ func reasonsByNode(plan burst.Plan) map[burst.NodeName]burst.Reason {
 	return reasons
 }
 
-func (p *pass) projectNodes(ctx context.Context, now time.Time, reasons map[burst.NodeName]burst.Reason) error {
-	var changed []ledger.Node
-	for i := range p.facts.Nodes {
-		n := &p.facts.Nodes[i]
-		old, stored := p.rows[string(n.Name)]
-		off := n.Slurm == burst.PoweredDown || n.Slurm == burst.Fenced
-		if !stored && off && (n.Supply == burst.Absent || n.Supply == burst.SupplyUnknown) {
-			continue
-		}
-		row := p.row(old, n, reasons[n.Name])
-		if sameNode(old, row) {
-			continue
-		}
-		row.UpdatedAt, row.Revision, row.SeenAt = now, p.part.Cluster.Revision, n.SeenAt
-		changed = append(changed, row)
-	}
-	for _, row := range p.strays {
-		row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
-		changed = append(changed, row)
-	}
-	p.strays = map[string]ledger.Node{}
-	if len(changed) == 0 {
-		return nil
-	}
-	written, lost, err := p.Ledger.PutNodes(ctx, p.name, changed)
-	if err != nil {
-		return fmt.Errorf("project nodes: %w", err)
-	}
-	for _, row := range written {
-		p.rows[row.Name] = row
-	}
-	p.conflicted = p.conflicted || len(lost) > 0
-	return nil
-}
-
 // sameNode compares rows but for the columns that say when they were written.
 func sameNode(a, b ledger.Node) bool {
 	a.UpdatedAt, a.Revision, a.SeenAt = b.UpdatedAt, b.Revision, b.SeenAt

@@ -25,6 +25,7 @@ type Ledger interface {
 	DeleteIntents(ctx context.Context, cluster string, intents []ledger.Intent) error
 	Nodes(ctx context.Context, cluster string) ([]ledger.Node, error)
 	NodesSince(ctx context.Context, cluster string, revision int64) ([]ledger.Node, error)
+	NodesNamed(ctx context.Context, cluster string, names []string) ([]ledger.Node, error)
 	PutNodes(ctx context.Context, cluster string, nodes []ledger.Node) ([]ledger.Node, []string, error)
 	Nodearrays(ctx context.Context, cluster string) ([]ledger.Nodearray, error)
 	PutNodearrays(ctx context.Context, cluster string, arrays []ledger.Nodearray) ([]ledger.Nodearray, []string, error)

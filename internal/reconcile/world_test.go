@@ -169,6 +169,15 @@ func (s *site) row(node string) ledger.Node {
 	return ledger.Node{}
 }
 
+func (s *site) revision() int64 {
+	s.t.Helper()
+	p, err := s.ledger.Load(s.t.Context(), clusterName)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return p.Cluster.Revision
+}
+
 func (s *site) intents() []ledger.Intent {
 	s.t.Helper()
 	p, err := s.ledger.Load(s.t.Context(), clusterName)
