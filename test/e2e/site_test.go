@@ -36,14 +36,26 @@ type site struct {
 
 // calls collects what the Functions host invoked.
 type calls struct {
-	mu  sync.Mutex
-	all []functionshost.Invocation
+	mu    sync.Mutex
+	all   []functionshost.Invocation
+	heard func(functionshost.Invocation)
 }
 
 func (c *calls) add(i functionshost.Invocation) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	heard := c.heard
 	c.all = append(c.all, i)
+	c.mu.Unlock()
+	if heard != nil {
+		heard(i)
+	}
+}
+
+// hear sets who hears of every call from now on.
+func (c *calls) hear(heard func(functionshost.Invocation)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard = heard
 }
 
 // list gives the calls so far.
@@ -53,9 +65,20 @@ func (c *calls) list() []functionshost.Invocation {
 	return append([]functionshost.Invocation(nil), c.all...)
 }
 
-// start brings a world up, waits for the fence, and takes everything down when
-// the test is over. What a failed test leaves behind is kept in build/e2e.
+// start brings a world with a Slurm up and waits for the fence.
 func start(t *testing.T, config world.Config) *site {
+	t.Helper()
+	began := time.Now()
+	s := launch(t, config)
+	t.Logf("the simulator's seed is %d", s.Sim.Seed())
+	s.awaitFence()
+	t.Logf("the world was up after %s", time.Since(began).Round(100*time.Millisecond))
+	return s
+}
+
+// launch brings a world up and takes everything down when the test is over.
+// What a failed test leaves behind is kept in build/e2e.
+func launch(t *testing.T, config world.Config) *site {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "burst-e2e-") // short: Unix sockets are in it
 	if err != nil {
@@ -77,9 +100,6 @@ func start(t *testing.T, config world.Config) *site {
 		t.Fatalf("start the world: %v; its records are in %s", err, kept)
 	}
 	t.Cleanup(func() { s.takeDown(began) })
-	t.Logf("the simulator's seed is %d", s.Sim.Seed())
-	s.awaitFence()
-	t.Logf("the world was up after %s", time.Since(began).Round(100*time.Millisecond))
 	return s
 }
 
