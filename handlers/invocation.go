@@ -135,7 +135,7 @@ func (a *app) invocation(name string, invoke invocationFunc) http.Handler {
 		if err != nil {
 			record.add(logging.Fault, fault.Of(err).String(), logging.Error, err.Error())
 			a.Logger.Error("invocation failed", record.attrs...)
-			backOff(ctx, record.deliveries)
+			backOff(ctx, record.deliveries, err)
 			w.WriteHeader(http.StatusInternalServerError)
 		} else {
 			a.Logger.Info("invocation done", record.attrs...)

@@ -15,6 +15,7 @@ import (
 	"github.com/slurmburst/slurmburst/handlers"
 	"github.com/slurmburst/slurmburst/internal/event"
 	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/ledger"
 )
 
 func TestASnapshotIsDecidedOn(t *testing.T) {
@@ -254,6 +255,49 @@ func TestTheWaitGrowsAndEnds(t *testing.T) {
 			w.post("scale_down", d.invocation())
 			if got := time.Since(began); got != want {
 				t.Errorf("delivery %d: waited %v, want %v", count, got, want)
+			}
+		}
+	})
+}
+
+// An instance of the version before does not touch a cluster that a newer one
+// has written to. It holds the event for a while and gives it back, for a newer
+// process to take; and does not spin.
+func TestAnInstanceThatIsTooOldGivesEventsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, nil)
+		p, err := w.ledger.Load(t.Context(), "onprem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.ledger.Commit(t.Context(), ledger.Commit{Cluster: p.Cluster, Writer: 9, Requires: 9}); err != nil {
+			t.Fatal(err)
+		}
+		before, err := w.ledger.Load(t.Context(), "onprem")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for function, d := range map[string]delivery{"queue_pressure": snapshot(t, 1), "scale_down": timer(t, "htc")} {
+			for d.count = 1; d.count < 4; d.count++ {
+				began := time.Now()
+				if code := w.post(function, d.invocation()); code != 500 {
+					t.Errorf("%s: status %d, which loses the event", function, code)
+				}
+				if waited := time.Since(began); waited != 20*time.Second {
+					t.Errorf("%s: delivery %d was given back after %v", function, d.count, waited)
+				}
+			}
+		}
+		if len(w.outbox.rejected)+len(w.outbox.commands)+len(w.outbox.timers) > 0 {
+			t.Errorf("it sent something: %+v", w.outbox)
+		}
+		after, err := w.ledger.Load(t.Context(), "onprem")
+		if err != nil || after.Cluster.Revision != before.Cluster.Revision || after.Heartbeat.Sequence != 0 {
+			t.Errorf("it wrote something: %+v, %v", after, err)
+		}
+		for _, says := range []string{`"fault":"denied"`, "version 1", "may write is 9"} {
+			if !strings.Contains(w.log.String(), says) {
+				t.Errorf("the log does not say %q: %s", says, w.log)
 			}
 		}
 	})

@@ -2,11 +2,13 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/event"
 	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/ledger"
 	"github.com/slurmburst/slurmburst/internal/logging"
 	"github.com/slurmburst/slurmburst/internal/reconcile"
 )
@@ -46,14 +48,21 @@ func (l *logRecord) result(r reconcile.Result) {
 	l.add("outcome", r.Outcome, logging.Revision, r.Revision, logging.Actions, r.Actions, logging.Holds, r.Holds)
 }
 
+// maxWait is the longest that a failed message is held before it is given back.
+const maxWait = 20 * time.Second
+
 // backOff waits before a failed message is given back: the host redelivers at
 // once, and ten deliveries would be over in a second. A call that no message
-// caused is not waited for.
-func backOff(ctx context.Context, deliveryCount int) {
+// caused is not waited for. What only a newer process may do waits as long as
+// may be: this one is about to be replaced.
+func backOff(ctx context.Context, deliveryCount int, err error) {
 	if deliveryCount < 1 {
 		return
 	}
-	wait := min(time.Second<<min(deliveryCount, 5), 20*time.Second)
+	wait := min(time.Second<<min(deliveryCount, 5), maxWait)
+	if errors.Is(err, ledger.ErrOldWriter) {
+		wait = maxWait
+	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {

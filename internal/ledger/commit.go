@@ -141,11 +141,14 @@ func joinSnapshot(head snapshotHead, parts map[string]entity) (Snapshot, error) 
 // Commit writes one step of a cluster in one transaction, or nothing. It fails
 // with ErrConflict when somebody else moved the cluster, or an intent or fact
 // to drop, since it was loaded; and with ErrTooLarge, before anything is sent,
-// when it does not fit: then the caller has to leave something out. After any
-// other error it is unknown whether it was written, and Load tells.
+// when it does not fit: then the caller has to leave something out; and with
+// ErrOldWriter where a newer version has the cluster. After any other error it is unknown whether it was written, and Load tells.
 func (s *Store) Commit(ctx context.Context, c Commit) (Committed, error) {
 	operation := fmt.Sprintf("commit %s/%s revision %d", s.name(tableClusters), c.Cluster.Cluster, c.Cluster.Revision+1)
 	c.NewIntents = slices.Clone(c.NewIntents)
+	if err := c.admit(); err != nil {
+		return Committed{}, classify(err, operation)
+	}
 	w, err := s.prepare(&c)
 	if err != nil {
 		return Committed{}, classify(err, operation)
@@ -162,6 +165,17 @@ func (s *Store) Commit(ctx context.Context, c Commit) (Committed, error) {
 		c.NewIntents[i].etag = etags[1+i]
 	}
 	return Committed{Cluster: c.Cluster, Intents: c.NewIntents}, nil
+}
+
+// admit refuses a writer that is too old, and raises the bar where the commit
+// asks for it.
+func (c *Commit) admit() error {
+	writer := c.Writer
+	if writer == 0 {
+		writer = Writer
+	}
+	c.Cluster.MinWriter = max(c.Cluster.MinWriter, c.Requires)
+	return c.Cluster.Admit(writer)
 }
 
 // ownCommit looks whether the commit that was in the way is c itself: the first

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,7 +61,7 @@ func commitReadBack(t *testing.T, w world) {
 	snapshot := ledger.Snapshot{Epoch: 2, Sequence: 77, AsOf: moment(4), Digest: "s", Body: noise(1000, 1)}
 	budget := ledger.Budget{JSON: []byte(`{"day":5}`)}
 	intents := []ledger.Intent{fullIntent("10/02"), fullIntent("9/11"), fullIntent("10/01")}
-	done := mustCommit(t, w, ledger.Commit{Cluster: c, Heartbeat: &beat, Snapshot: &snapshot, Budget: &budget, NewIntents: intents})
+	done := mustCommit(t, w, ledger.Commit{Cluster: c, Heartbeat: &beat, Snapshot: &snapshot, Budget: &budget, NewIntents: intents, Writer: 3})
 	c.Revision++
 	got := mustLoad(t, w, "c1")
 	same(t, "the partition", got, ledger.Partition{
@@ -68,6 +69,36 @@ func commitReadBack(t *testing.T, w world) {
 		Intents: []ledger.Intent{intents[1], intents[2], intents[0]},
 	})
 	same(t, "what the commit returned", done, ledger.Committed{Cluster: c, Intents: intents})
+}
+
+func oldWriters(t *testing.T, w world) {
+	load := func() ledger.Cluster { return mustLoad(t, w, "c1").Cluster }
+	mustCommit(t, w, ledger.Commit{Cluster: load()})
+	read := load() // by a process of this version, before the newer one comes
+	mustCommit(t, w, ledger.Commit{Cluster: load(), Writer: 7, Requires: 3})
+	same(t, "the lowest writer", load().MinWriter, 3)
+
+	_, err := w.Commit(t.Context(), ledger.Commit{Cluster: load(), Heartbeat: &ledger.Heartbeat{Epoch: 9}, NewIntents: []ledger.Intent{fullIntent("1/01")}})
+	if !errors.Is(err, ledger.ErrOldWriter) || fault.Of(err) != fault.Denied || errors.Is(err, ledger.ErrConflict) {
+		t.Fatalf("version %d committed: %v", ledger.Writer, err)
+	}
+	for _, says := range []string{"version 1", "may write is 3", "c1"} {
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("%q does not say %q", err, says)
+		}
+	}
+	// One that loaded before is stopped by the lock, and then by the version.
+	_, err = w.Commit(t.Context(), ledger.Commit{Cluster: read})
+	mustConflict(t, err)
+	if p := mustLoad(t, w, "c1"); len(p.Intents) > 0 || p.Heartbeat.Epoch == 9 {
+		t.Errorf("the refused commit left something: %+v", p)
+	}
+	// Nobody can shut itself out, nor lower the bar for others.
+	if _, err := w.Commit(t.Context(), ledger.Commit{Cluster: load(), Writer: 7, Requires: 8}); !errors.Is(err, ledger.ErrOldWriter) {
+		t.Errorf("version 7 asked for 8: %v", err)
+	}
+	mustCommit(t, w, ledger.Commit{Cluster: load(), Writer: 3, Requires: 1})
+	same(t, "the lowest writer", load().MinWriter, 3)
 }
 
 func commitRace(t *testing.T, w world) {

@@ -39,6 +39,7 @@ var scenarios = []struct {
 }{
 	{"a cluster that nothing was committed for is not found and can be committed", firstCommit},
 	{"a commit is read back whole and in order", commitReadBack},
+	{"a writer that is too old commits nothing", oldWriters},
 	{"when committers race exactly one wins and the others leave nothing", commitRace},
 	{"when first commits race exactly one wins", firstCommitRace},
 	{"90 intents and a snapshot of 2.5 MB fit one commit", largeCommit},

@@ -26,7 +26,8 @@ type Cluster struct {
 	// NextDue is the earliest moment at which the same facts could lead to
 	// another decision; zero means never.
 	NextDue time.Time
-	// MinWriter is the lowest writer version that may still commit.
+	// MinWriter is the lowest writer version that may still commit. It is
+	// raised by Commit.Requires, and never lowered.
 	MinWriter int
 	// PolicyVersion is the version of the policy that the last commit followed.
 	PolicyVersion string
@@ -174,6 +175,9 @@ type Commit struct {
 	// Cluster is the one that Load returned, with new values. The store writes
 	// its Revision plus one.
 	Cluster Cluster
+	// Writer is the version that commits; zero means this build's. Requires is
+	// the lowest that may commit after it.
+	Writer, Requires int
 	// Snapshot, Heartbeat, Budget and Changes are written where they are not
 	// nil. Changes are those that Load returned with this commit added.
 	Snapshot  *Snapshot

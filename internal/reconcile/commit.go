@@ -243,6 +243,10 @@ func (p *pass) worthCommitting(due time.Time, plan, again burst.Plan, intents []
 		len(plan.Failures) > 0 || !c.NextDue.Equal(due) || c.PolicyVersion != p.config.Policy.Version
 }
 
+// oldestWriter is the lowest version that may write beside this one. The
+// version that stores what an older one must not touch raises it.
+const oldestWriter = 1
+
 // commit writes the revision: snapshot and intents together or not at all.
 func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, intents []ledger.Intent) (ledger.Committed, error) {
 	changes := p.part.Changes
@@ -250,7 +254,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 		changes = p.part.Cluster.Begin()
 	}
 	changes = changes.With(p.part.Cluster.Revision+1, p.announce(plan, intents))
-	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents, Changes: &changes}
+	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents, Changes: &changes, Requires: oldestWriter}
 	c.Cluster.NextDue, c.Cluster.PolicyVersion = due, p.config.Policy.Version
 	if p.fresh {
 		body, err := p.view.pressure.Compressed()

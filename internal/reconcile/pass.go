@@ -74,6 +74,9 @@ func (p *pass) run(ctx context.Context) (Result, error) {
 	}
 	p.part = part
 	p.crash(pointLoaded)
+	if err := part.Cluster.Admit(ledger.Writer); err != nil {
+		return Result{}, err // what a newer version wrote is not even read
+	}
 	if !p.acceptSnapshot() {
 		return Result{Outcome: OutcomeDuplicate, Revision: part.Cluster.Revision}, nil
 	}
