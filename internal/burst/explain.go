@@ -138,4 +138,17 @@ var explanations = []Explanation{
 		ReasonUnknownState, "Slurm reports a combination of state and flags for which there is no rule, or says nothing about the node. It is left alone.",
 		"Report the state and flags of `scontrol show node` as a defect; until then look after the node by hand.",
 	},
+
+	{
+		ReasonBudgetHard, "The job would commit more than a budget's hard limit leaves in this hour, day or month. Jobs that run are not touched.",
+		"Wait for the next period, raise the budget in the policy, or shorten the job's time limit: what it commits is settled by what it really runs.",
+	},
+	{
+		ReasonBudgetMedium, "A budget is above its medium limit, where only jobs below a cost are let go, and the job costs more.",
+		"Wait for the next period, raise the budget's limit or mediumJobCost in the policy, or shorten the job's time limit.",
+	},
+	{
+		ReasonBudgetSoft, "A budget's soft limit was passed in this period. Nothing is held for it.",
+		"Look at the spend of the period with `burstctl`; the medium and the hard limit are next.",
+	},
 }

@@ -30,6 +30,9 @@ type Facts struct {
 	// last snapshot, both ordered by ID.
 	Running []RunningJob
 	Ended   []EndedJob
+	// Cut says that the snapshot was too big to name all groups or all running
+	// jobs: what it does not name may exist all the same.
+	Cut bool
 	// Local are the on-prem partitions, Partitions what Slurm admits to each.
 	Local      []LocalPartition
 	Partitions []Partition

@@ -1,6 +1,9 @@
 package burst
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Money is an amount in millionths of the currency's unit.
 type Money int64
@@ -9,6 +12,8 @@ type Money int64
 // commit partition and changes only in the commit of the decision that changed
 // it. Its lists are sorted, so that equal memories look equal.
 type Memory struct {
+	// Seen is the newest snapshot whose jobs are taken in.
+	Seen Position `json:"seen,omitzero"`
 	// Jobs are those that were released, or that hold cloud nodes, by ID.
 	Jobs []CloudJob `json:"jobs,omitempty"`
 	// Breakers are the failure memory, by Nodearray.
@@ -28,6 +33,42 @@ type Memory struct {
 	// NoticesFrom and Notices count the notices of the running minute.
 	NoticesFrom time.Time `json:"noticesFrom,omitzero"`
 	Notices     int       `json:"notices,omitempty"`
+}
+
+// clone copies the memory with all its lists.
+func (m Memory) clone() Memory {
+	m.Jobs = slices.Clone(m.Jobs)
+	words, arrays := 0, 0
+	for i := range m.Jobs {
+		words += len(m.Jobs[i].Home)
+		arrays += len(m.Jobs[i].Tried)
+	}
+	// One backing list for all jobs, each with its own part of it.
+	home, tried := make([]string, 0, words), make([]NodearrayName, 0, arrays)
+	for i := range m.Jobs {
+		j := &m.Jobs[i]
+		j.Home, home = cloneOnto(home, j.Home)
+		j.Tried, tried = cloneOnto(tried, j.Tried)
+	}
+	m.Breakers = slices.Clone(m.Breakers)
+	m.Steps = slices.Clone(m.Steps)
+	m.Books = slices.Clone(m.Books)
+	m.Meters = slices.Clone(m.Meters)
+	m.Warned = slices.Clone(m.Warned)
+	m.Runs = slices.Clone(m.Runs)
+	m.Noticed = slices.Clone(m.Noticed)
+	return m
+}
+
+// cloneOnto copies a list to the end of another one, and gives the copy and the
+// longer list. To append to the copy does not touch what follows it.
+func cloneOnto[T any](end, list []T) (clone, longer []T) {
+	if list == nil {
+		return nil, end
+	}
+	from := len(end)
+	end = append(end, list...)
+	return end[from:len(end):len(end)], end
 }
 
 // CloudJob is a job that was released to the cloud or holds nodes there.
@@ -100,10 +141,12 @@ type Book struct {
 	JobsSettled int           `json:"jobsSettled,omitempty"`
 }
 
-// Meter is how many nodes of a nodearray were booting and idle since At.
+// Meter is how many nodes of a nodearray were booting and idle since At, and
+// what a node-hour cost then.
 type Meter struct {
 	Nodearray NodearrayName `json:"nodearray"`
 	At        time.Time     `json:"at"`
+	Rate      Money         `json:"rate,omitempty"`
 	Booting   int           `json:"booting,omitempty"`
 	Idle      int           `json:"idle,omitempty"`
 }

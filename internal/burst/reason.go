@@ -49,6 +49,9 @@ const (
 	ReasonRequeued         Code = "requeued_by_abort"
 	ReasonUndefined        Code = "undefined_in_slurm"
 	ReasonUnknownState     Code = "unknown_state"
+	ReasonBudgetHard       Code = "budget_hard"
+	ReasonBudgetMedium     Code = "budget_medium"
+	ReasonBudgetSoft       Code = "budget_soft"
 )
 
 // Reason explains one line of a plan: a stable code, and a sentence with the
