@@ -1,12 +1,10 @@
 package policy
 
 import (
-	"fmt"
 	"net"
 	"net/url"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -55,10 +53,13 @@ func parse(data []byte, expand func(string) ([]burst.NodeName, error)) (Document
 		return Document{}, fault.New(fault.Invalid, "read policy", err)
 	}
 	p := parsing{reader: reader{lines: map[string]int{}}, expand: expand}
-	d := p.document(root)
-	p.checkTrust(d.CycleCloud)
-	p.checkNodes(d.Nodearrays)
-	p.checkPartitions(d.Nodearrays)
+	d := Document{
+		MaxActAge: DefaultMaxActAge, Mode: ModeActive, TimeZone: DefaultTimeZone,
+		Breaker: Breaker{First: DefaultBreakerFirst, Max: DefaultBreakerMax},
+	}
+	p.document(&d).read("", root)
+	p.finish(&d)
+	p.check(d)
 	if err := p.err(); err != nil {
 		return Document{}, fault.New(fault.Invalid, "read policy", err)
 	}
@@ -70,41 +71,16 @@ type parsing struct {
 	expand func(string) ([]burst.NodeName, error)
 }
 
-func (p *parsing) document(root ast.Node) Document {
-	d := Document{MaxActAge: DefaultMaxActAge}
-	p.mapping("", root, []field{
-		{key: "version", read: p.version},
-		{key: "cluster", read: p.text((*string)(&d.Cluster), clusterForm)},
-		{key: "cyclecloud", read: func(path string, n ast.Node) { p.cyclecloud(&d.CycleCloud, path, n) }},
-		// Above 15 minutes Service Bus has dropped the snapshot anyway.
-		{key: "maxActAge", optional: true, read: p.duration(&d.MaxActAge, 10*time.Second, 15*time.Minute)},
-		{key: "nodearrays", read: func(path string, n ast.Node) {
-			p.sequence(path, n, maxNodearrays, func(path string, n ast.Node) {
-				d.Nodearrays = append(d.Nodearrays, p.nodearray(path, n))
-			})
-		}},
-	})
-	return d
-}
-
-func (p *parsing) version(path string, n ast.Node) {
-	if value, ok := p.scalar(path, n); ok && value != "1" {
-		p.add(line(n), path, "is not a version that this program reads (got %s, want 1)", show(value))
+// url is the base of an https server, or of an http server on this machine.
+func (p *parsing) url(into *string) form {
+	return form{
+		read:   func(path string, n ast.Node) { *into = p.readURL(path, n) },
+		schema: schema{"type": "string", "pattern": "^https?://[^@?#]+$"},
+		want:   "https://host[:port]",
 	}
 }
 
-func (p *parsing) cyclecloud(c *CycleCloud, path string, n ast.Node) {
-	p.mapping(path, n, []field{
-		{key: "url", read: func(path string, n ast.Node) { c.URL = p.url(path, n) }},
-		{key: "cluster", read: p.text(&c.Cluster, ccClusterForm)},
-		{key: "credential", read: p.text(&c.Credential, credentialFmt)},
-		{key: "pin", optional: true, read: p.text(&c.Pin, pinForm)},
-		{key: "caFile", optional: true, read: p.text(&c.CAFile, pathForm)},
-	})
-	c.Pin = strings.ToLower(strings.ReplaceAll(c.Pin, ":", ""))
-}
-
-func (p *parsing) url(path string, n ast.Node) string {
+func (p *parsing) readURL(path string, n ast.Node) string {
 	value, ok := p.scalar(path, n)
 	if !ok {
 		return ""
@@ -130,30 +106,20 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-func (p *parsing) nodearray(path string, n ast.Node) Nodearray {
-	const day = 24 * time.Hour
-	var a Nodearray
-	p.mapping(path, n, []field{
-		{key: "name", read: p.text((*string)(&a.Name), nameForm)},
-		{key: "partition", read: p.text(&a.Partition, nameForm)},
-		{key: "nodes", read: func(path string, n ast.Node) { a.Nodes = p.nodes(path, n) }},
-		{key: "machineType", read: p.text(&a.MachineType, machineForm)},
-		{key: "placementGroup", optional: true, read: p.text(&a.PlacementGroup, nameForm)},
-		{key: "maxNodes", read: p.count(&a.MaxNodes)},
-		{key: "idleTimeout", read: p.duration(&a.IdleTimeout, 5*time.Second, day)},
-		{key: "bootDeadline", read: p.duration(&a.BootDeadline, 10*time.Second, day)},
-	})
-	if a.MaxNodes > len(a.Nodes) && len(a.Nodes) > 0 {
-		p.at(path+".maxNodes", "is more than the nodearray's nodes (got %d, want 1 to %d)", a.MaxNodes, len(a.Nodes))
+// nodes is a hostlist.
+func (p *parsing) nodes(into *[]burst.NodeName) form {
+	return form{
+		read:   func(path string, n ast.Node) { *into = p.readNodes(path, n) },
+		schema: schema{"type": "string", "pattern": hostlistForm.re.String()},
+		want:   hostlistForm.want,
 	}
-	return a
 }
 
-// nodes expands the hostlist and checks each name. It gives nothing when
+// readNodes expands the hostlist and checks each name. It gives nothing when
 // anything is wrong with it.
-func (p *parsing) nodes(path string, n ast.Node) []burst.NodeName {
+func (p *parsing) readNodes(path string, n ast.Node) []burst.NodeName {
 	var list string
-	p.text(&list, hostlistForm)(path, n)
+	p.text(&list, hostlistForm).read(path, n)
 	if list == "" {
 		return nil
 	}
@@ -173,58 +139,4 @@ func (p *parsing) nodes(path string, n ast.Node) []burst.NodeName {
 		}
 	}
 	return nodes
-}
-
-// checkTrust allows one proof of the server's identity, and only where there
-// is a certificate to prove it.
-func (p *parsing) checkTrust(c CycleCloud) {
-	if c.Pin != "" && c.CAFile != "" {
-		p.at("cyclecloud.caFile", "excludes pin (want one of them)")
-	}
-	if strings.HasPrefix(c.URL, "http:") && c.Pin+c.CAFile != "" {
-		p.at("cyclecloud.url", "is http, which has no certificate for pin or caFile to check")
-	}
-}
-
-// checkNodes holds names to one owner: a nodearray's name in the policy, a
-// node's name in all nodearrays. Host names ignore case, so nodes do too.
-func (p *parsing) checkNodes(arrays []Nodearray) {
-	arrayAt := map[burst.NodearrayName]int{}
-	owner := map[string]int{}
-	total := 0
-	for i, a := range arrays {
-		path := fmt.Sprintf("nodearrays[%d]", i)
-		if first, taken := arrayAt[a.Name]; taken && a.Name != "" {
-			p.at(path+".name", "is taken (got %s, which is also nodearrays[%d])", show(string(a.Name)), first)
-		} else {
-			arrayAt[a.Name] = i
-		}
-		total += len(a.Nodes)
-		for _, node := range a.Nodes {
-			key := strings.ToLower(string(node))
-			if first, taken := owner[key]; taken {
-				p.at(path+".nodes", "names a node twice (%s is also in nodearrays[%d])", show(string(node)), first)
-				break
-			}
-			owner[key] = i
-		}
-	}
-	if total > maxNodes {
-		p.at("nodearrays", "name too many nodes (got %d, want at most %d)", total, maxNodes)
-	}
-}
-
-// checkPartitions lets several nodearrays share a partition only when none of
-// them has a placement group: Slurm would give one job nodes of both, and an
-// MPI job across two groups loses the network that the groups exist for.
-func (p *parsing) checkPartitions(arrays []Nodearray) {
-	for i, a := range arrays {
-		for j, b := range arrays {
-			if i != j && a.PlacementGroup != "" && a.Partition != "" && a.Partition == b.Partition {
-				p.at(fmt.Sprintf("nodearrays[%d].placementGroup", i),
-					"needs a partition of its own (%s also serves nodearrays[%d])", show(a.Partition), j)
-				break
-			}
-		}
-	}
 }

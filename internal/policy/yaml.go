@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -17,7 +15,7 @@ import (
 const (
 	maxBytes    = 256 << 10 // of one file
 	maxLine     = 20_000    // bytes; a long hostlist fits
-	maxDepth    = 64        // of brackets; the schema needs 3
+	maxDepth    = 64        // of brackets; the schema needs 6
 	maxProblems = 50        // reported at once
 )
 
@@ -31,13 +29,6 @@ type reader struct {
 type problem struct {
 	line int
 	err  error
-}
-
-// field is one key of a mapping. read is called at most once.
-type field struct {
-	key      string
-	optional bool
-	read     func(path string, n ast.Node)
 }
 
 // parseYAML gives the root of the only document in data.
@@ -147,7 +138,7 @@ func (r *reader) mapping(path string, n ast.Node, fields []field) {
 		default:
 			seen[key] = true
 			r.lines[child] = line(entry.Key)
-			fields[i].read(child, entry.Value)
+			fields[i].form.read(child, entry.Value)
 		}
 	}
 	for _, f := range fields {
@@ -180,64 +171,13 @@ func (r *reader) scalar(path string, n ast.Node) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:
 		return n.Value, true
+	case *ast.LiteralNode:
+		return strings.TrimSpace(n.Value.Value), true
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		return n.GetToken().Value, true
 	}
 	r.add(line(n), path, "is not a plain value (got %s)", kind(n))
 	return "", false
-}
-
-// pattern is a form that a text must have, and its description for people.
-type pattern struct {
-	re   *regexp.Regexp
-	want string
-}
-
-// text reads a value that matches p.
-func (r *reader) text(into *string, p pattern) func(string, ast.Node) {
-	return func(path string, n ast.Node) {
-		value, ok := r.scalar(path, n)
-		if !ok {
-			return
-		}
-		if !p.re.MatchString(value) {
-			r.add(line(n), path, "is not well-formed (got %s, want %s)", show(value), p.want)
-			return
-		}
-		*into = value
-	}
-}
-
-// duration reads a Go duration such as 90s or 15m.
-func (r *reader) duration(into *time.Duration, least, most time.Duration) func(string, ast.Node) {
-	return func(path string, n ast.Node) {
-		value, ok := r.scalar(path, n)
-		if !ok {
-			return
-		}
-		d, err := time.ParseDuration(value)
-		if err != nil || d < least || d > most {
-			r.add(line(n), path, "is not a duration in range (got %s, want %s to %s)", show(value), least, most)
-			return
-		}
-		*into = d
-	}
-}
-
-// count reads a whole number of at least 1.
-func (r *reader) count(into *int) func(string, ast.Node) {
-	return func(path string, n ast.Node) {
-		value, ok := r.scalar(path, n)
-		if !ok {
-			return
-		}
-		i, err := strconv.Atoi(value)
-		if err != nil || i < 1 {
-			r.add(line(n), path, "is not a count (got %s, want a whole number, at least 1)", show(value))
-			return
-		}
-		*into = i
-	}
 }
 
 func keys(fields []field) string {
