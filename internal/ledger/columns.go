@@ -6,9 +6,8 @@ package ledger
 // How many columns a spread value may take. A list of 30,000 characters holds
 // more than 400 targets.
 const (
-	listChunks   = 8
-	textChunks   = 20
-	budgetChunks = 4
+	listChunks = 8
+	textChunks = 20
 )
 
 func (c *Cluster) columns(f *fields) {
@@ -39,7 +38,7 @@ func (h *Heartbeat) columns(f *fields) {
 	f.text("AgentHost", &h.AgentHost)
 }
 
-func (b *Budget) columns(f *fields) { f.bytes("Money", &b.JSON, budgetChunks) }
+func (b *Budget) columns(f *fields) { f.bytes("Body", &b.Body, maxChunks) }
 
 func (i *Intent) columns(f *fields) {
 	f.text("ID", &i.ID)

@@ -59,7 +59,7 @@ func commitReadBack(t *testing.T, w world) {
 	c.SweptAt, c.SweepDue = moment(3), moment(4)
 	beat := ledger.Heartbeat{Epoch: 2, Sequence: 78, ReceivedAt: moment(5), AsOf: moment(4), Digest: "d", AgentHost: "head1"}
 	snapshot := ledger.Snapshot{Epoch: 2, Sequence: 77, AsOf: moment(4), Digest: "s", Body: noise(1000, 1)}
-	budget := ledger.Budget{JSON: []byte(`{"day":5}`)}
+	budget := ledger.Budget{Body: []byte(`{"day":5}`)}
 	intents := []ledger.Intent{fullIntent("10/02"), fullIntent("9/11"), fullIntent("10/01")}
 	done := mustCommit(t, w, ledger.Commit{Cluster: c, Heartbeat: &beat, Snapshot: &snapshot, Budget: &budget, NewIntents: intents, Writer: 3})
 	c.Revision++
@@ -177,7 +177,7 @@ func largeCommit(t *testing.T, w world) {
 		intent.Body = noise(2000, n)
 		intents = append(intents, intent)
 	}
-	commit := ledger.Commit{Cluster: p.Cluster, Snapshot: &snapshot, NewIntents: intents, Heartbeat: &ledger.Heartbeat{Epoch: 1}, Budget: &ledger.Budget{JSON: []byte("{}")}}
+	commit := ledger.Commit{Cluster: p.Cluster, Snapshot: &snapshot, NewIntents: intents, Heartbeat: &ledger.Heartbeat{Epoch: 1}, Budget: &ledger.Budget{Body: []byte("{}")}}
 	done := mustCommit(t, w, commit)
 	got := mustLoad(t, w, "c1")
 	same(t, "the intents", got.Intents, intents)

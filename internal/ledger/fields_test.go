@@ -307,8 +307,8 @@ func TestLimitsAreThoseOfOneTransaction(t *testing.T) {
 		"a snapshot and intents of 3.1 MB": {Commit{Snapshot: &Snapshot{Body: make([]byte, 2_000_000)}, NewIntents: intents(20, 55_000)}, false},
 		"an intent of 720 KB":              {Commit{NewIntents: intents(1, 720_000)}, true},
 		"an intent of 721 KB":              {Commit{NewIntents: intents(1, 720_001)}, false},
-		"a budget of 240 KB":               {Commit{Budget: &Budget{JSON: make([]byte, 240_000)}}, true},
-		"a longer budget":                  {Commit{Budget: &Budget{JSON: make([]byte, 240_001)}}, false},
+		"a budget of 720 KB":               {Commit{Budget: &Budget{Body: make([]byte, 720_000)}}, true},
+		"a longer budget":                  {Commit{Budget: &Budget{Body: make([]byte, 720_001)}}, false},
 	} {
 		tc.commit.Cluster = Cluster{Cluster: "c"}
 		w, err := store.prepare(&tc.commit)

@@ -18,6 +18,8 @@ const (
 	MaxIntents = 90
 	// MaxSnapshot is the longest compressed snapshot, in bytes.
 	MaxSnapshot = 2_900_000
+	// MaxBudget is the longest compressed memory of a cluster, in bytes.
+	MaxBudget = partBytes
 	// MaxFacts is the longest body of facts of a decision, in bytes.
 	MaxFacts = 2_900_000
 	// MaxFact is the longest body of one fact that was heard, in bytes.

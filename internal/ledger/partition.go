@@ -68,10 +68,11 @@ type Snapshot struct {
 	Body []byte
 }
 
-// Budget is the row `budget`: money committed, as JSON that only its writer
-// understands.
+// Budget is the row `budget`: what decisions have to know of earlier ones, the
+// money that they committed above all. It is compressed by the caller, who
+// alone understands it, and has at most MaxBudget bytes.
 type Budget struct {
-	JSON []byte
+	Body []byte
 
 	version
 }

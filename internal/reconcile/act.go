@@ -219,6 +219,9 @@ func (p *pass) actCommand(ctx context.Context, i ledger.Intent) (ledger.Intent, 
 	if p.Now().After(command.ExpiresAt) {
 		return refused(i, outcomeExpired, "the command could not be sent in time"), nil
 	}
+	if i.Attempt > 1 && p.replaced(commandRow(command, i)) {
+		return undone(i, outcomeSuperseded, "a newer command about the same targets was sent"), nil
+	}
 	command.Known = p.known()
 	p.crash(pointCommanding)
 	if err := p.Outbox.SendCommand(ctx, command); err != nil {
@@ -370,12 +373,16 @@ func commandRow(command event.SlurmCommand, i ledger.Intent) ledger.Command {
 	for _, job := range command.Jobs {
 		row.Targets = append(row.Targets, string(job))
 	}
+	if command.Partition != "" {
+		row.Targets = append(row.Targets, command.Partition)
+	}
 	return row
 }
 
-// overlay lays an unanswered command over the nodes that it names.
+// overlay lays an unanswered command over the nodes that it names. Those about
+// jobs are facts of their own: see jobCommands.
 func (p *pass) overlay(c ledger.Command) {
-	if c.Kind == string(burst.BeginNow) {
+	if familyOf(c.Kind) != "" {
 		return
 	}
 	for _, name := range c.Targets {

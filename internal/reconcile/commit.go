@@ -103,6 +103,7 @@ func (p *pass) assume(i ledger.Intent) {
 		if command, err := commandOf(i); err == nil {
 			row := commandRow(command, i)
 			row.SentAt = i.CreatedAt
+			p.assumed = append(p.assumed, row)
 			p.overlay(row)
 		}
 	case kindCreate, kindTerminate:
@@ -187,21 +188,23 @@ func (p *pass) overlayCommands() {
 // arms the timers. What cannot be finished now stays open for the next pass.
 func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan) error {
 	next := p.facts.After(now, withoutTimers(plan))
+	next.Memory = plan.Memory
 	again := burst.Decide(now, p.config.Policy, next)
 	due := again.NextDue
-	intents, left, err := p.draft(now, plan)
+	d, err := p.draft(now, plan)
 	if err != nil {
 		return err
 	}
-	if left || onlyStored(plan) {
+	plan.Memory = plan.Memory.Without(p.facts.Memory, d.left)
+	if d.full || onlyStored(plan) {
 		due = now
 	}
-	if !p.worthCommitting(due, plan, again, intents) {
+	if !p.worthCommitting(due, plan, again, d.intents) {
 		return nil
 	}
 	p.noteProblems()
 	p.crash(pointDecided)
-	committed, err := p.commit(ctx, due, plan, intents)
+	committed, err := p.commit(ctx, due, plan, d.intents)
 	if err != nil {
 		return err
 	}
@@ -217,7 +220,7 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 		}
 	}
 	p.arm(ctx, again.Timers)
-	if left {
+	if d.full {
 		p.recheckSoon(ctx)
 	}
 	p.crash(pointArmed)
@@ -256,6 +259,10 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 	changes = changes.With(p.part.Cluster.Revision+1, p.announce(plan, intents))
 	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents, Changes: &changes, Requires: oldestWriter}
 	c.Cluster.NextDue, c.Cluster.PolicyVersion = due, p.config.Policy.Version
+	var err error
+	if c.Budget, err = p.budget(plan.Memory); err != nil {
+		return ledger.Committed{}, err
+	}
 	if p.fresh {
 		body, err := p.view.pressure.Compressed()
 		if err != nil {
@@ -274,6 +281,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 		return committed, fmt.Errorf("commit: %w", err)
 	}
 	p.part.Cluster, p.part.Changes, p.part.Found = committed.Cluster, changes, true
+	p.stored = plan.Memory
 	p.fresh, p.swept, p.committed = false, false, true
 	return committed, nil
 }
@@ -283,6 +291,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 // intent was left are not there yet.
 func (p *pass) takeOver(now time.Time, plan burst.Plan) {
 	p.facts = p.facts.After(now, withoutEffects(plan))
+	p.facts.Memory = plan.Memory
 	for _, x := range plan.Failures {
 		p.failures = append(p.failures, ledger.Failure{
 			At: p.Now(), Node: string(x.Node), Nodearray: string(x.Nodearray), Source: "slurm", What: "follow",

@@ -110,6 +110,10 @@ func (p *pass) buildFacts() error {
 		Snapshot: burst.Snapshot{Position: p.view.position, AsOf: p.view.asOf},
 		Paused:   p.part.Cluster.Paused,
 	}
+	if f.Memory, err = memoryOf(p.part.Budget); err != nil {
+		return err
+	}
+	p.stored = f.Memory
 	p.index = map[burst.NodeName]int{}
 	for _, array := range p.config.Policy.Nodearrays {
 		f.Nodearrays = append(f.Nodearrays, p.arrayFacts(array.Name))
@@ -118,6 +122,13 @@ func (p *pass) buildFacts() error {
 			f.Nodes = append(f.Nodes, p.joinNode(array.Name, name))
 		}
 	}
+	p.view.addQueue(&f, p.config.Policy, func(name burst.NodeName) (burst.NodearrayName, bool) {
+		at, ours := p.index[name]
+		if !ours {
+			return "", false
+		}
+		return f.Nodes[at].Nodearray, true
+	})
 	p.facts = f
 	return nil
 }

@@ -67,12 +67,15 @@ type drafts struct {
 	now     time.Time
 	intents []ledger.Intent
 	size    int // bytes
-	// left says that not all of the plan fitted.
-	left bool
+	// full says that not all of the plan fitted, left are the commands of it
+	// that did not.
+	full bool
+	left []burst.Command
 	err  error
 }
 
-func (p *pass) draft(now time.Time, plan burst.Plan) ([]ledger.Intent, bool, error) {
+// draft gives the intents of a plan, and what of it did not fit.
+func (p *pass) draft(now time.Time, plan burst.Plan) (*drafts, error) {
 	d := &drafts{pass: p, now: now}
 	for _, c := range plan.Commands {
 		d.command(c)
@@ -83,13 +86,13 @@ func (p *pass) draft(now time.Time, plan burst.Plan) ([]ledger.Intent, bool, err
 	for _, c := range plan.Creates {
 		d.create(c)
 	}
-	return d.intents, d.left, d.err
+	return d, d.err
 }
 
-// add completes an intent and its request, which make builds from the id.
+// add completes an intent and its request, which body builds from the intent.
 func (d *drafts) add(kind string, array burst.NodearrayName, targets []ledger.Target, why burst.Reason, body func(ledger.Intent) ([]byte, error)) {
-	if len(d.intents) == ledger.MaxIntents || d.left {
-		d.left = true // and nothing later may overtake it
+	if len(d.intents) == ledger.MaxIntents || d.full {
+		d.full = true // and nothing later may overtake it
 		return
 	}
 	revision := d.part.Cluster.Revision + 1
@@ -111,7 +114,7 @@ func (d *drafts) add(kind string, array burst.NodearrayName, targets []ledger.Ta
 		size += len(t.Node) + len(t.NodeID) + len(t.ResumeID) + 64 // the words around them
 	}
 	if d.size+size > maxDraft && len(d.intents) > 0 {
-		d.left = true
+		d.full = true
 		return
 	}
 	d.size += size
@@ -152,15 +155,19 @@ func (d *drafts) terminate(t burst.Terminate) {
 }
 
 func (d *drafts) command(c burst.Command) {
-	if c.Kind == burst.BeginNow {
-		for jobs := range chunks(c.Jobs) {
-			ids := make(event.JobIDs, len(jobs))
-			for i, job := range jobs {
-				ids[i] = event.JobID(job)
-			}
-			d.addCommand(c, nil, ids)
-		}
+	if c.Kind == burst.GatePartition {
+		d.addCommand(c, nil, nil)
 		return
+	}
+	for jobs := range chunks(c.Jobs) {
+		ids := make(event.JobIDs, len(jobs))
+		for i, job := range jobs {
+			ids[i] = event.JobID(job)
+		}
+		d.addCommand(c, nil, ids)
+		if d.full {
+			d.left = append(d.left, burst.Command{Kind: c.Kind, Jobs: jobs})
+		}
 	}
 	for names := range chunks(c.Nodes) {
 		targets := make([]ledger.Target, len(names))
@@ -181,11 +188,24 @@ func (d *drafts) addCommand(c burst.Command, targets []ledger.Target, jobs event
 		if c.Kind == burst.FenceNodes {
 			reason = event.FenceReason
 		}
-		return json.Marshal(event.SlurmCommand{
+		command := event.SlurmCommand{
 			ID: d.name + "/" + i.ID, Cluster: d.name, Kind: event.CommandKind(c.Kind), Generation: i.Generation, Attempt: 1,
-			Nodes: slurm.FormatHostlist(names), Jobs: jobs, Reason: reason, Expect: expectations(c.Kind),
+			Nodes: slurm.FormatHostlist(names), Jobs: jobs, Partitions: c.Partitions, Reason: reason, Expect: expectations(c.Kind),
 			ExpiresAt: d.now.Add(burst.CommandTTL),
-		})
+		}
+		switch c.Kind {
+		case burst.NoticeJobs:
+			command.Value = notice(c.Reason)
+		case burst.GatePartition:
+			command.Partition = d.arrayPolicy(c.Nodearray).Partition
+			command.Value, command.Expect.States = "DOWN", []string{"UP"}
+			if c.Up {
+				command.Value, command.Expect.States = "UP", []string{"DOWN"}
+			}
+		case burst.ReleaseJobs, burst.RevokeJobs, burst.BeginNow, burst.FenceNodes, burst.UnfenceNodes, burst.PowerDownASAP,
+			burst.AbortBoot, burst.PowerDown, burst.PowerDownDone:
+		}
+		return json.Marshal(command)
 	})
 }
 

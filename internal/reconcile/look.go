@@ -14,6 +14,7 @@ func (p *pass) plan(ctx context.Context) (time.Time, burst.Plan) {
 	if p.trigger.sweep {
 		p.look(ctx)
 	}
+	p.facts.JobCommands = p.jobCommands()
 	for range 3 {
 		now := p.Now()
 		p.basis = p.facts

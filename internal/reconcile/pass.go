@@ -29,11 +29,14 @@ type pass struct {
 	rows     map[string]ledger.Node
 	arrays   map[string]ledger.Nodearray
 	commands []ledger.Command // sent and not answered
+	assumed  []ledger.Command // of open intents: maybe sent
 	untaken  []ledger.Command // refused or failed, and not expired
 
 	facts burst.Facts
-	index map[burst.NodeName]int
-	slurm map[burst.NodeName]slurmNode
+	// stored is the memory that the ledger holds.
+	stored burst.Memory
+	index  map[burst.NodeName]int
+	slurm  map[burst.NodeName]slurmNode
 	// status is CycleCloud's own word for nodes that were just looked at.
 	status map[burst.NodeName]string
 	// opening are nodes with a create or terminate whose outcome is not known,
@@ -341,6 +344,12 @@ func (p *pass) forgetPositions() {
 		}
 		if n.DownAt.Epoch > p.view.position.Epoch {
 			n.DownAt = burst.Position{}
+		}
+	}
+	p.facts.Memory.Jobs = slices.Clone(p.facts.Memory.Jobs)
+	for i := range p.facts.Memory.Jobs {
+		if at := &p.facts.Memory.Jobs[i].MissingAt; at.Epoch > p.view.position.Epoch {
+			*at = burst.Position{}
 		}
 	}
 	if !p.reset {

@@ -1,8 +1,6 @@
 package reconcile
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -38,7 +35,7 @@ func (p *pass) record(ctx context.Context, now time.Time, plan burst.Plan) error
 	if !plan.Acts() && digest == memory.holds {
 		return nil
 	}
-	facts, err := compress(p.basis)
+	facts, err := zip(p.basis)
 	if err != nil {
 		return err
 	}
@@ -122,22 +119,4 @@ func reasonsOf(plan burst.Plan) string {
 	slices.Sort(codes)
 	text, _ := json.Marshal(codes) // strings only: cannot fail
 	return string(text)
-}
-
-// zippers are used again, because a new one costs a megabyte.
-var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
-
-// compress gives the gzipped JSON of facts, enough to decide again.
-func compress(f burst.Facts) ([]byte, error) {
-	var b bytes.Buffer
-	z := zippers.Get().(*gzip.Writer)
-	defer zippers.Put(z)
-	z.Reset(&b)
-	if err := json.NewEncoder(z).Encode(f); err != nil {
-		return nil, fault.New(fault.Bug, "encode facts", err)
-	}
-	if err := z.Close(); err != nil {
-		return nil, fault.New(fault.Bug, "compress facts", err)
-	}
-	return b.Bytes(), nil
 }

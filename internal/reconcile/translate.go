@@ -113,8 +113,9 @@ func expectations(kind burst.CommandKind) event.Expect {
 		return event.Expect{States: []string{"IDLE", "DOWN"}, Flags: []string{"POWERED_DOWN"}, NotFlags: []string{"POWER_UP", "POWERING_UP"}}
 	case burst.PowerDownDone:
 		return event.Expect{Flags: []string{"POWERING_DOWN"}}
-	case burst.BeginNow:
+	case burst.ReleaseJobs, burst.RevokeJobs, burst.BeginNow, burst.NoticeJobs:
 		return event.Expect{Pending: true}
+	case burst.GatePartition: // depends on where it goes
 	}
 	return event.Expect{}
 }

@@ -1,0 +1,47 @@
+package burst
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Without gives the memory as it has to be where commands of the plan did not
+// fit the commit: what they are about stays as it was before the decision, so
+// that the next one makes them again.
+func (m Memory) Without(before Memory, left []Command) Memory {
+	moved, told := map[string]bool{}, map[string]bool{}
+	for _, c := range left {
+		for _, job := range c.Jobs {
+			switch c.Kind {
+			case ReleaseJobs, RevokeJobs:
+				moved[job] = true
+			case NoticeJobs:
+				told[job] = true
+			case FenceNodes, UnfenceNodes, PowerDownASAP, AbortBoot, BeginNow, PowerDown, PowerDownDone, GatePartition:
+			}
+		}
+	}
+	m.Jobs = restore(m.Jobs, before.Jobs, moved, func(j CloudJob) string { return j.ID })
+	m.Noticed = restore(m.Noticed, before.Noticed, told, func(n Noticed) string { return n.Job })
+	return m
+}
+
+// restore takes the entries of the given jobs from before.
+func restore[T any](now, before []T, jobs map[string]bool, id func(T) string) []T {
+	if len(jobs) == 0 {
+		return now
+	}
+	var kept []T
+	for _, x := range now {
+		if !jobs[id(x)] {
+			kept = append(kept, x)
+		}
+	}
+	for _, x := range before {
+		if jobs[id(x)] {
+			kept = append(kept, x)
+		}
+	}
+	slices.SortFunc(kept, func(a, b T) int { return cmp.Compare(id(a), id(b)) })
+	return kept
+}
