@@ -129,6 +129,25 @@ func TestWhatCannotSucceedIsRejected(t *testing.T) {
 	}
 }
 
+// Agents are upgraded after the cloud. Should one be upgraded first, what it
+// sends is kept whole, and the reason says which versions meet.
+func TestAMessageOfTheVersionToComeIsKept(t *testing.T) {
+	for function, d := range map[string]delivery{"queue_pressure": snapshot(t, 1), "scale_down": timer(t, "htc")} {
+		w := newWorld(t, nil)
+		d.body = bytes.Replace(d.body, []byte(".v1"), []byte(".v2"), 1)
+		if code := w.post(function, d.invocation()); code != 200 {
+			t.Errorf("%s: status %d", function, code)
+		}
+		if len(w.outbox.rejected) != 1 {
+			t.Fatalf("%s: %d rejected; log %s", function, len(w.outbox.rejected), w.log)
+		}
+		r := w.outbox.rejected[0]
+		if !strings.Contains(r.Reason, ".v2 is of version 2") || !strings.Contains(r.Reason, "only version 1 can be read") || !bytes.Equal(r.Body, d.body) {
+			t.Errorf("%s: reason %q, body %.80q", function, r.Reason, r.Body)
+		}
+	}
+}
+
 func TestTheLastDeliveryIsNotEvenRead(t *testing.T) {
 	for function, last := range map[string]int{"queue_pressure": 4, "scale_down": 9} {
 		s := &stub{panic: "it kills every process that reads it"}

@@ -93,6 +93,9 @@ func (t *term) store(ctx context.Context) error {
 func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error {
 	encoding, _ := message.Properties[event.EncodingProperty].(string)
 	command, err := event.DecodeSlurmCommand(message.Body, encoding)
+	if t.refuseVersion(err) {
+		return nil
+	}
 	if err == nil && command.Cluster != t.Cluster {
 		err = fault.Newf(fault.Invalid, "command is for cluster %.80q", command.Cluster)
 	}
@@ -121,8 +124,7 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 	result.ID, result.Generation = command.ID, command.Generation
 	result.Error = bounded(result.Error, maxErrorBytes)
 	result.Stale, result.Failed = boundedList(result.Stale), boundedList(result.Failed)
-	t.charge.results = append(t.charge.results, storedResult{CommandResult: result, At: t.Clock.Now().UTC().Truncate(time.Second)})
-	t.dirty = true
+	t.keep(result)
 	t.crash(pointRemembered)
 	t.Logger.Info("carried out command", logging.CommandID, command.ID, logging.Kind, string(command.Kind),
 		logging.Nodes, bounded(command.Nodes, maxErrorBytes), "result", string(result.State), "stale", result.Stale, "failed", result.Failed, logging.Error, result.Error)

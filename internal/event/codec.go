@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
@@ -86,9 +85,9 @@ func compress(body []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// decode unwraps a body of one of the accepted types into data. Whatever is
-// wrong with it is wrong for ever: errors are fault.Invalid.
-func decode(body []byte, encoding string, data any, kinds ...string) (envelope, error) {
+// decode unwraps a body of the given format into data. Whatever is wrong with it
+// is wrong for ever: errors are fault.Invalid.
+func decode(body []byte, encoding string, data any, f format) (envelope, error) {
 	invalid := func(format string, args ...any) (envelope, error) {
 		return envelope{}, fault.Newf(fault.Invalid, format, args...)
 	}
@@ -113,15 +112,8 @@ func decode(body []byte, encoding string, data any, kinds ...string) (envelope, 
 	if e.SpecVersion != "1.0" {
 		return invalid("decode message: specversion is %.20q, want 1.0", e.SpecVersion)
 	}
-	known := false
-	for _, kind := range kinds {
-		known = known || e.Type == kind
-	}
-	if !known {
-		return invalid("decode message: type is %.80q, want %s", e.Type, strings.Join(kinds, " or "))
-	}
-	if err := json.Unmarshal(e.Data, data); err != nil {
-		return invalid("decode %s: %v", e.Type, err)
+	if err := f.read(e, data); err != nil {
+		return envelope{}, err
 	}
 	return e, nil
 }

@@ -30,7 +30,7 @@ func (q QueuePressure) encode() (Message, error) {
 // DecodeQueuePressure reads a snapshot. Errors are fault.Invalid.
 func DecodeQueuePressure(body []byte, encoding string) (QueuePressure, error) {
 	var q QueuePressure
-	e, err := decode(body, encoding, &q, TypeQueuePressure)
+	e, err := decode(body, encoding, &q, pressureFormat)
 	if err != nil {
 		return QueuePressure{}, err
 	}
@@ -90,7 +90,7 @@ func (c SlurmCommand) Encode(now time.Time) (Message, error) {
 // DecodeSlurmCommand reads a command. Errors are fault.Invalid.
 func DecodeSlurmCommand(body []byte, encoding string) (SlurmCommand, error) {
 	var c SlurmCommand
-	e, err := decode(body, encoding, &c, TypeSlurmCommand)
+	e, err := decode(body, encoding, &c, commandFormat)
 	if err != nil {
 		return SlurmCommand{}, err
 	}
@@ -112,7 +112,7 @@ func (t ScaleDownTimer) Encode(now time.Time) (Message, error) {
 // DecodeScaleDownTimer reads a timer. Errors are fault.Invalid.
 func DecodeScaleDownTimer(body []byte, encoding string) (ScaleDownTimer, error) {
 	var t ScaleDownTimer
-	e, err := decode(body, encoding, &t, TypeScaleDownTimer)
+	e, err := decode(body, encoding, &t, timerFormat)
 	if err != nil {
 		return ScaleDownTimer{}, err
 	}
@@ -134,7 +134,7 @@ func (n NodeEvent) Encode() (Message, error) {
 // DecodeNodeEvent reads an event of CycleCloud. Errors are fault.Invalid.
 func DecodeNodeEvent(body []byte, encoding string) (NodeEvent, error) {
 	var n NodeEvent
-	e, err := decode(body, encoding, &n, TypeNodeEvent)
+	e, err := decode(body, encoding, &n, nodeEventFormat)
 	if err != nil {
 		return NodeEvent{}, err
 	}
@@ -166,7 +166,7 @@ func (r Rejected) Encode(now time.Time) (Message, error) {
 // fault.Invalid.
 func DecodeRejected(body []byte, encoding string) (Rejected, error) {
 	var r Rejected
-	if _, err := decode(body, encoding, &r, TypeRejected); err != nil {
+	if _, err := decode(body, encoding, &r, rejectedFormat); err != nil {
 		return Rejected{}, err
 	}
 	if r.Queue == "" {
