@@ -26,7 +26,7 @@ test: unit e2e ## everything: unit, contract and race tests, then end to end on 
 
 unit: setup build package ## unit and contract tests with the race detector
 	$(GO_TEST) -timeout 10m ./...
-	$(GO_TEST) -tags crashpoints -v ./internal/reconcile -run CrashPoints
+	$(GO_TEST) -tags crashpoints -v ./internal/reconcile ./internal/agent -run CrashPoints
 
 e2e: setup build package ## end to end on real Slurm, built binaries and the packaged app
 	$(GO_TEST) -tags e2e -count=1 -parallel 4 -timeout 15m ./test/e2e

@@ -25,6 +25,9 @@ func (t *term) beginNow(ctx context.Context, c event.SlurmCommand) (event.Comman
 	if len(asked) == 0 {
 		return result, nil
 	}
+	for _, id := range asked {
+		t.charge.jobs[id] = max(t.charge.jobs[id], c.Generation)
+	}
 	lookBegan := t.Clock.Now()
 	jobs, err := t.readJobs(ctx, asked)
 	if err != nil {
@@ -48,7 +51,7 @@ func (t *term) beginNow(ctx context.Context, c event.SlurmCommand) (event.Comman
 		}
 	}
 	delete(t.postponed, c.ID)
-	return t.start(ctx, c, asked, waiting, result), nil
+	return t.start(ctx, asked, waiting, result), nil
 }
 
 // since gives when a command was first looked at.
@@ -84,7 +87,7 @@ func (t *term) jobTargets(c event.SlurmCommand) ([]event.JobID, event.CommandRes
 }
 
 // start starts those of the asked jobs that wait.
-func (t *term) start(ctx context.Context, c event.SlurmCommand, asked []event.JobID, waiting map[event.JobID]slurm.JobRef, result event.CommandResult) event.CommandResult {
+func (t *term) start(ctx context.Context, asked []event.JobID, waiting map[event.JobID]slurm.JobRef, result event.CommandResult) event.CommandResult {
 	var acting []slurm.JobRef
 	var ids, stale []event.JobID
 	for _, id := range asked {
@@ -98,9 +101,6 @@ func (t *term) start(ctx context.Context, c event.SlurmCommand, asked []event.Jo
 	if len(acting) == 0 {
 		result.State = event.ResultStale
 		return result
-	}
-	for _, id := range ids {
-		t.charge.jobs[id] = max(t.charge.jobs[id], c.Generation)
 	}
 	outcome, err := t.Slurm.UpdateJobs(ctx, acting, slurm.JobUpdate{StartNow: true})
 	t.crash(pointActed)

@@ -203,6 +203,7 @@ func (t *term) carryOutOnNodes(ctx context.Context, c event.SlurmCommand, rule n
 			return refused("%v", err), nil
 		}
 	}
+	t.remember(names, c.Generation)
 	lookBegan := t.Clock.Now()
 	acting, err := t.confirm(ctx, c, rule, names)
 	if err != nil {
@@ -217,7 +218,6 @@ func (t *term) carryOutOnNodes(ctx context.Context, c event.SlurmCommand, rule n
 	if err := t.mayAct(lookBegan); err != nil {
 		return result, err
 	}
-	t.remember(acting, c.Generation)
 	outcome, err := rule.act(ctx, t, c, acting)
 	t.crash(pointActed)
 	if err != nil && !fault.Is(err, fault.Transient) {
@@ -343,7 +343,9 @@ func (t *term) insist(ctx context.Context, ask func() error) error {
 	}
 }
 
-// remember notes the generation that last touched the nodes.
+// remember notes the generation of the newest command for the nodes, whether or
+// not it fits them: after a crash it may have been carried out already, and what
+// is older must still not follow it.
 func (t *term) remember(names []slurm.NodeName, generation int64) {
 	for _, name := range names {
 		t.charge.nodes[name] = max(t.charge.nodes[name], generation)

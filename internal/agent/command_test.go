@@ -191,6 +191,13 @@ func TestAnOlderCommandIsSuperseded(t *testing.T) {
 		if r := w.order(event.SlurmCommand{ID: "same", Kind: event.UnfenceNodes, Generation: 8, Nodes: "htc-1"}); r.State != event.ResultOK {
 			t.Errorf("an equal generation: %+v", r)
 		}
+		// The newer one may find its work done, by an agent that died after it.
+		if r := w.order(event.SlurmCommand{ID: "newest", Kind: event.FenceNodes, Generation: 12, Nodes: "htc-2", Expect: event.Expect{NotFlags: []string{"DRAIN"}}}); r.State != event.ResultStale {
+			t.Errorf("fencing a fenced node: %+v", r)
+		}
+		if r := w.order(event.SlurmCommand{ID: "late", Kind: event.UnfenceNodes, Generation: 11, Nodes: "htc-2"}); r.State != event.ResultSuperseded {
+			t.Errorf("after a newer command that did not fit: %+v", r)
+		}
 	})
 }
 

@@ -74,7 +74,7 @@ var nodeRules = map[event.CommandKind]nodeRule{
 	},
 	event.PowerDown: {
 		fits: func(n *slurm.Node, _ event.SlurmCommand) bool {
-			return isOff(n.State) && (n.State.Base == slurm.NodeIdle || n.State.Base == slurm.NodeDown)
+			return isOff(n.State) && !n.State.Has(slurm.FlagPowerDown) && (n.State.Base == slurm.NodeIdle || n.State.Base == slurm.NodeDown)
 		},
 		act: update(slurm.PowerDown),
 		shows: func(n *slurm.Node, _ event.SlurmCommand) bool {
