@@ -22,11 +22,14 @@ build: ## compile every command into build/bin
 package: ## assemble build/app and build/app.zip, what ships to Azure
 	go run ./local/cmd/package $(if $(POLICY),--policy $(POLICY))
 
-test: unit e2e ## everything: unit, contract and race tests, then end to end on real Slurm
+test: unit ratios e2e ## everything: unit, contract and race tests, ratios to a floor, then end to end on real Slurm
 
 unit: setup build package ## unit and contract tests with the race detector
 	$(GO_TEST) -timeout 10m ./...
 	$(GO_TEST) -tags crashpoints -v ./internal/reconcile ./internal/agent -run CrashPoints
+
+ratios: setup build package ## fails when a ratio to a floor of the same run has doubled since bench/baseline.json
+	go run ./bench --short
 
 e2e: setup build package ## end to end on real Slurm, built binaries and the packaged app
 	$(GO_TEST) -tags e2e -count=1 -parallel 4 -timeout 15m ./test/e2e
@@ -74,4 +77,4 @@ check: ## exactly what CI runs
 clean: ## remove everything that was built (tools in build/tools stay)
 	rm -rf build/bin build/app build/app.zip build/run build/e2e
 
-.PHONY: help setup build package test unit e2e lint fuzz golden docs demo chaos compat bench local local-down check clean
+.PHONY: help setup build package test unit ratios e2e lint fuzz golden docs demo chaos compat bench local local-down check clean

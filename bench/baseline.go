@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"slices"
 )
@@ -18,7 +20,7 @@ func ratios(measures []measure) map[string]float64 {
 	kept := map[string]float64{}
 	for _, m := range measures {
 		if m.key != "" && m.ratio > 0 {
-			kept[m.key] = m.ratio
+			kept[m.key] = math.Round(100*m.ratio) / 100
 		}
 	}
 	return kept
@@ -36,21 +38,51 @@ func writeBaseline(path string, measures []measure) error {
 	return nil
 }
 
-// compare holds what was measured against the baseline.
-func (b *bench) compare() error {
-	text, err := os.ReadFile(b.baselinePath())
+// judge holds what was measured against the baseline. What seems worse is
+// measured once more and has to be worse again: a machine that was busy with
+// something else for a while is no regression.
+func (b *bench) judge(ctx context.Context, chosen []section) error {
+	baseline, err := readBaseline(b.baselinePath())
 	if err != nil {
-		return fmt.Errorf("read baseline: %w", err)
+		return err
 	}
-	var baseline map[string]float64
-	if err := json.Unmarshal(text, &baseline); err != nil {
-		return fmt.Errorf("read baseline: %w", err)
+	now := ratios(b.results)
+	if err = regressions(baseline, now); err != nil {
+		b.say("once more, because of: %v", err)
+		b.results = nil
+		if err := b.measureAll(ctx, chosen); err != nil {
+			return err
+		}
+		fmt.Fprintf(b.out, "\n%s\n", table(b.results))
+		err = regressions(baseline, better(now, ratios(b.results)))
 	}
-	err = regressions(baseline, ratios(b.results))
 	if err == nil {
 		fmt.Fprintf(b.out, "no ratio is more than %.0f times the baseline's\n", worse)
 	}
 	return err
+}
+
+// better gives the smaller ratio of two runs. One that a run lacks is lacking.
+func better(first, second map[string]float64) map[string]float64 {
+	both := map[string]float64{}
+	for key, ratio := range first {
+		if again, measured := second[key]; measured {
+			both[key] = min(ratio, again)
+		}
+	}
+	return both
+}
+
+func readBaseline(path string) (map[string]float64, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read baseline: %w", err)
+	}
+	var baseline map[string]float64
+	if err := json.Unmarshal(text, &baseline); err != nil {
+		return nil, fmt.Errorf("read baseline: %w", err)
+	}
+	return baseline, nil
 }
 
 // regressions names each ratio that got worse, and each that one side lacks: a
@@ -68,7 +100,7 @@ func regressions(baseline, now map[string]float64) error {
 	}
 	for _, key := range slices.Sorted(maps.Keys(now)) {
 		if _, known := baseline[key]; !known {
-			problems = append(problems, fmt.Errorf("%s: not in the baseline: run with --short --update-baseline", key))
+			problems = append(problems, fmt.Errorf("%s: not in the baseline: run with --update-baseline", key))
 		}
 	}
 	return errors.Join(problems...)

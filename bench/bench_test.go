@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -107,5 +110,27 @@ func TestNumbersAreReadable(t *testing.T) {
 		if got := number(value); got != want {
 			t.Errorf("%v: got %s, want %s", value, got, want)
 		}
+	}
+}
+
+func TestAChangedHostJSONKeepsTheRest(t *testing.T) {
+	shipped, err := os.ReadFile("../host.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := withServiceBus(shipped, map[string]any{"maxConcurrentSessions": 128})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after map[string]any
+	if err := errors.Join(json.Unmarshal(shipped, &before), json.Unmarshal(changed, &after)); err != nil {
+		t.Fatal(err)
+	}
+	before["extensions"].(map[string]any)["serviceBus"].(map[string]any)["maxConcurrentSessions"] = 128.0
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Errorf("host.json differs (-want +got):\n%s", diff)
+	}
+	if _, err := withServiceBus(shipped, map[string]any{"maxSessions": 1}); err == nil {
+		t.Error("a setting that host.json does not have was set")
 	}
 }

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,6 +23,47 @@ type usage struct {
 	own    time.Duration
 	// children is what those have spent that ended and were waited for.
 	children time.Duration
+}
+
+// ownCPU is what this process has spent, all threads and the garbage collector
+// with it.
+func ownCPU() (time.Duration, error) { return rusage(syscall.RUSAGE_SELF) }
+
+// spending gives the CPU that do needs, in milliseconds, when nothing else is
+// done meanwhile.
+func spending(do func()) (float64, error) {
+	before, err := ownCPU()
+	if err != nil {
+		return 0, err
+	}
+	do()
+	after, err := ownCPU()
+	return milliseconds(after - before), err
+}
+
+// threadSpending is spending without what other threads do meanwhile.
+func threadSpending(do func()) (float64, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	const thread = 1 // RUSAGE_THREAD, which package syscall does not name
+	before, err := rusage(thread)
+	if err != nil {
+		return 0, err
+	}
+	do()
+	after, err := rusage(thread)
+	return milliseconds(after - before), err
+}
+
+// reaped is what all children have spent that were waited for.
+func reaped() (time.Duration, error) { return rusage(syscall.RUSAGE_CHILDREN) }
+
+func rusage(who int) (time.Duration, error) {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(who, &r); err != nil {
+		return 0, fmt.Errorf("ask for the CPU that was spent: %w", err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
 }
 
 // usageOf reads /proc/PID/stat.
@@ -71,4 +114,37 @@ func familyCPU() (map[string]time.Duration, error) {
 		}
 	}
 	return spent, nil
+}
+
+// work is what was spent up to a moment.
+type work struct {
+	at   time.Time
+	ours map[string]time.Duration // by this process and its children, by name
+	// machine is everybody's. What is not ours tells how quiet it was.
+	machine time.Duration
+}
+
+func workNow() (work, error) {
+	ours, err := familyCPU()
+	if err != nil {
+		return work{}, err
+	}
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return work{}, err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 8 || fields[0] != "cpu" {
+		return work{}, fmt.Errorf("read /proc/stat: %q", line)
+	}
+	var machine time.Duration
+	for _, at := range []int{1, 2, 3, 6, 7} { // user, nice, system, irq, softirq
+		ticks, err := strconv.Atoi(fields[at])
+		if err != nil {
+			return work{}, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		machine += time.Duration(ticks) * tick
+	}
+	return work{at: time.Now(), ours: ours, machine: machine}, nil
 }

@@ -25,7 +25,7 @@ const (
 // connection. Client and emulator share the cores, and the client takes most.
 func measureEmulator(ctx context.Context, b *bench) error {
 	count := 200 * b.effort.samples
-	var sends, receives, floors series
+	var sends, receives, floors paces
 	for i := range b.effort.runs {
 		address, stop, err := startEmulator(ctx, servicebusemu.QueueConfig{Name: "q"})
 		if err != nil {
@@ -51,21 +51,21 @@ func measureEmulator(ctx context.Context, b *bench) error {
 		if err := errors.Join(err, stop()); err != nil {
 			return fmt.Errorf("run %d: %w", i+1, err)
 		}
-		rate, err := echoRate(ctx, count)
-		if err != nil {
+		if err := echo(ctx, count, &floors); err != nil {
 			return err
 		}
-		floors = append(floors, rate)
 	}
 	const floor = "1 KiB and an answer over one TCP connection, 16 at once, without any protocol"
 	b.add(measure{
-		key: "emulator_send", what: "emulator: 1 KiB messages sent one by one, 16 goroutines, one connection", value: sends, unit: "/s",
-		target: atLeast(sends.median(), 20_000, "/s"),
-	}.rateUnder(floors, floor))
+		what: "emulator: 1 KiB messages sent one by one, 16 goroutines, one connection", value: sends.rate, unit: "/s",
+		target: atLeast(sends.rate.median(), 20_000, "/s"),
+	}.rateUnder(floors.rate, floor))
 	b.add(measure{
-		key: "emulator_receive", what: "emulator: received and completed one by one, one connection", value: receives, unit: "/s",
-		target: atLeast(receives.median(), 15_000, "/s"),
-	}.rateUnder(floors, floor))
+		what: "emulator: received and completed one by one, one connection", value: receives.rate, unit: "/s",
+		target: atLeast(receives.rate.median(), 15_000, "/s"),
+	}.rateUnder(floors.rate, floor))
+	b.add(measure{key: "emulator_send_cpu", what: "emulator: CPU for 1,000 messages sent, with the client's", value: sends.cpu, unit: "ms"}.over(floors.cpu, floor))
+	b.add(measure{key: "emulator_receive_cpu", what: "emulator: CPU for 1,000 messages received and completed, with the client's", value: receives.cpu, unit: "ms"}.over(floors.cpu, floor))
 	return nil
 }
 
@@ -93,49 +93,54 @@ func listen(ctx context.Context) (net.Listener, error) {
 	return l, nil
 }
 
-// together calls do so often, from several goroutines, and gives the calls per
-// second.
-func together(goroutines, count int, do func() error) (float64, error) {
+// paces hold a number for each run.
+type paces struct {
+	rate series // per second
+	cpu  series // milliseconds of this process for 1,000
+}
+
+// together calls do so often, from several goroutines. It keeps the pace unless
+// into is nil.
+func together(goroutines, count int, into *paces, do func() error) error {
 	var left atomic.Int64
 	left.Store(int64(count))
 	errs := make([]error, goroutines)
-	var all sync.WaitGroup
 	began := time.Now()
-	for i := range goroutines {
-		all.Go(func() {
-			for errs[i] == nil && left.Add(-1) >= 0 {
-				errs[i] = do()
-			}
-		})
-	}
-	all.Wait()
-	return float64(count) / time.Since(began).Seconds(), errors.Join(errs...)
-}
-
-func keep(into *series, rate float64) {
+	cpu, err := spending(func() {
+		var all sync.WaitGroup
+		for i := range goroutines {
+			all.Go(func() {
+				for errs[i] == nil && left.Add(-1) >= 0 {
+					errs[i] = do()
+				}
+			})
+		}
+		all.Wait()
+	})
 	if into != nil {
-		*into = append(*into, rate)
+		into.rate = append(into.rate, float64(count)/time.Since(began).Seconds())
+		into.cpu = append(into.cpu, cpu*1000/float64(count))
 	}
+	return errors.Join(append(errs, err)...)
 }
 
-func sendAll(ctx context.Context, client *azservicebus.Client, count int, into *series) error {
+func sendAll(ctx context.Context, client *azservicebus.Client, count int, into *paces) error {
 	s, err := client.NewSender("q", nil)
 	if err != nil {
 		return fmt.Errorf("open sender: %w", err)
 	}
 	body := make([]byte, messageSize)
-	rate, err := together(senders, count, func() error {
+	err = together(senders, count, into, func() error {
 		return s.SendMessage(ctx, &azservicebus.Message{Body: body}, nil)
 	})
 	if err := errors.Join(err, s.Close(ctx)); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	keep(into, rate)
 	return nil
 }
 
 // receiveAll takes messages as they come and completes each by itself.
-func receiveAll(ctx context.Context, client *azservicebus.Client, count int, into *series) error {
+func receiveAll(ctx context.Context, client *azservicebus.Client, count int, into *paces) error {
 	r, err := client.NewReceiverForQueue("q", nil)
 	if err != nil {
 		return fmt.Errorf("open receiver: %w", err)
@@ -156,7 +161,7 @@ func receiveAll(ctx context.Context, client *azservicebus.Client, count int, int
 			}
 		}
 	}()
-	rate, err := together(4*senders, count, func() error {
+	err = together(4*senders, count, into, func() error {
 		m, ok := <-received
 		if !ok {
 			return errors.New("the receiver ended early")
@@ -171,16 +176,15 @@ func receiveAll(ctx context.Context, client *azservicebus.Client, count int, int
 	if err := errors.Join(err, r.Close(ctx)); err != nil {
 		return fmt.Errorf("receive: %w", err)
 	}
-	keep(into, rate)
 	return nil
 }
 
-// echoRate is the floor: requests of the same size, multiplexed over one
+// echo is the floor: requests of the same size, multiplexed over one
 // connection, each answered by its number.
-func echoRate(ctx context.Context, count int) (float64, error) {
+func echo(ctx context.Context, count int, into *paces) error {
 	l, err := listen(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer l.Close()
 	go func() {
@@ -202,15 +206,15 @@ func echoRate(ctx context.Context, count int) (float64, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", l.Addr().String())
 	if err != nil {
-		return 0, fmt.Errorf("dial echo: %w", err)
+		return fmt.Errorf("dial echo: %w", err)
 	}
 	defer conn.Close()
-	return multiplex(conn, count)
+	return multiplex(conn, count, into)
 }
 
 // multiplex sends numbered requests from many goroutines and hands each its
 // answer.
-func multiplex(conn net.Conn, count int) (float64, error) {
+func multiplex(conn net.Conn, count int, into *paces) error {
 	var (
 		mu      sync.Mutex
 		next    uint64
@@ -229,7 +233,7 @@ func multiplex(conn net.Conn, count int) (float64, error) {
 			mu.Unlock()
 		}
 	}()
-	rate, err := together(senders, count, func() error {
+	return together(senders, count, into, func() error {
 		request, done := make([]byte, messageSize), make(chan struct{})
 		mu.Lock()
 		next++
@@ -243,5 +247,4 @@ func multiplex(conn net.Conn, count int) (float64, error) {
 		<-done
 		return nil
 	})
-	return rate, err
 }

@@ -5,12 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httputil"
-	"net/url"
-	"slices"
-	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/ledger"
@@ -21,19 +15,20 @@ const pauseBetween = 30 * time.Millisecond
 
 // measureEvents times events of a cluster of 200 nodes and 200 pending groups.
 func measureEvents(ctx context.Context, b *bench) (err error) {
-	const nodes, groups, warmUp = 200, 200, 20
+	const nodes, groups, warmUp, fresh = 200, 200, 20, "counted"
 	var clusters []string
 	for i := range b.effort.runs {
 		clusters = append(clusters, fmt.Sprintf("bench%d", i+1))
 	}
-	s, err := b.startSite(ctx, "event", nodes, never, clusters...)
+	clusters = append(clusters, fresh)
+	s, err := b.startSite(ctx, siteOptions{name: "event", clusters: clusters, nodes: nodes, reclaim: never})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
 	l := latencies{}
 	count := min(b.effort.samples, nodes/2)
-	for _, cluster := range clusters {
+	for _, cluster := range clusters[:b.effort.runs] {
 		a := s.standIn(cluster, nodes, groups)
 		if err := a.grow(ctx, 1, nodes-count-warmUp); err != nil {
 			return err
@@ -42,15 +37,17 @@ func measureEvents(ctx context.Context, b *bench) (err error) {
 			return err
 		}
 	}
-	l.add(b, "event", "event on the queue to nodes/create, 200 nodes, 200 groups, warm", 50, 250)
-	return nil
+	l.add(b, "event on the queue to nodes/create, 200 nodes, 200 groups, warm", 50, 250)
+	b.add(measure{key: "event_cpu", what: "the same: CPU of the handler per event", value: l.cpu, unit: "ms"}.
+		over(l.cpuFloor, "to read the snapshot's message and write it again, once"))
+	return s.measureRequests(ctx, s.standIn(fresh, nodes, groups))
 }
 
 // measureLarge times events of a cluster of 10,000 nodes and 5,000 groups, and
 // counts what an unchanged snapshot costs when every node has a row.
 func measureLarge(ctx context.Context, b *bench) (err error) {
 	const nodes, groups, warmUp, atOnce = 10_000, 5000, 3, 2500
-	s, err := b.startSite(ctx, "large", nodes, never, "large")
+	s, err := b.startSite(ctx, siteOptions{name: "large", clusters: []string{"large"}, nodes: nodes, reclaim: never})
 	if err != nil {
 		return err
 	}
@@ -70,13 +67,14 @@ func measureLarge(ctx context.Context, b *bench) (err error) {
 			return err
 		}
 	}
-	l.add(b, "event_large", "the same, 10,000 nodes, 5,000 groups", 0, 1500)
+	l.add(b, "the same, 10,000 nodes, 5,000 groups", 0, 1500)
 	return s.measureHeartbeats(ctx, a)
 }
 
 // latencies collects the runs of one figure.
 type latencies struct {
 	p50, p99, floor series
+	cpu, cpuFloor   series // of the handler, per event
 	parts           floors
 	all             []float64
 }
@@ -84,8 +82,16 @@ type latencies struct {
 // run times one event after the other: each powers up one more node, whose
 // create has to arrive at CycleCloud. The warm-up is not counted.
 func (l *latencies) run(ctx context.Context, a *standIn, warmUp, count int) error {
-	var took []float64
+	var took, reading []float64
+	var before time.Duration
 	for i := range warmUp + count {
+		if i == warmUp {
+			spent, err := familyCPU()
+			if err != nil {
+				return err
+			}
+			before = spent["handler"]
+		}
 		a.join()
 		n := len(a.up) + 1
 		a.powerUp(n)
@@ -99,9 +105,19 @@ func (l *latencies) run(ctx context.Context, a *standIn, warmUp, count int) erro
 		}
 		if i >= warmUp {
 			took = append(took, milliseconds(arrived.Sub(began)))
+			floor, err := snapshotCPU(a)
+			if err != nil {
+				return err
+			}
+			reading = append(reading, floor)
 		}
 		time.Sleep(pauseBetween + rand.N(pauseBetween))
 	}
+	after, err := familyCPU()
+	if err != nil {
+		return err
+	}
+	l.cpu, l.cpuFloor = append(l.cpu, milliseconds(after["handler"]-before)/float64(count)), append(l.cpuFloor, percentile(reading, 50))
 	parts, err := a.site.floors(ctx, a)
 	if err != nil {
 		return err
@@ -111,8 +127,8 @@ func (l *latencies) run(ctx context.Context, a *standIn, warmUp, count int) erro
 	return nil
 }
 
-func (l *latencies) add(b *bench, key, what string, p50, p99 float64) {
-	median := measure{key: key, what: what + ": p50", value: l.p50, unit: "ms"}
+func (l *latencies) add(b *bench, what string, p50, p99 float64) {
+	median := measure{what: what + ": p50", value: l.p50, unit: "ms"}
 	if p50 > 0 {
 		median.target = below(l.p50.median(), p50, "ms")
 	}
@@ -205,94 +221,4 @@ func (s *site) tableFloors(ctx context.Context, body []byte, count int) (load, c
 		loads, commits = append(loads, milliseconds(loaded.Sub(began))), append(commits, milliseconds(time.Since(loaded)))
 	}
 	return percentile(loads, 50), percentile(commits, 50), nil
-}
-
-// measureHeartbeats starts the host anew behind a proxy that counts, so that no
-// process remembers anything, and sends the same snapshot again and again.
-func (s *site) measureHeartbeats(ctx context.Context, a *standIn) error {
-	const count = 20
-	a.join()
-	if _, _, err := a.publish(ctx); err != nil {
-		return err
-	}
-	if err := s.stopHost(); err != nil {
-		return err
-	}
-	s.stopHost = nil
-	tables, requests, err := s.countTables(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.startHost(ctx, tables); err != nil {
-		return err
-	}
-	if _, _, err := a.publish(ctx); err != nil { // accepts the session
-		return err
-	}
-	var operations, asked, took series
-	for len(took) < count {
-		time.Sleep(pauseBetween)
-		others := s.otherCalls()
-		operationsBefore, askedBefore := requests.Load(), s.clouds[a.cluster].answered()
-		began, call, err := a.publish(ctx)
-		if err != nil {
-			return err
-		}
-		if others.busy || s.otherCalls() != others {
-			continue // a timer fired meanwhile: what was counted is not the heartbeat's alone
-		}
-		took = append(took, milliseconds(call.Start.Add(call.Duration).Sub(began)))
-		operations = append(operations, float64(requests.Load()-operationsBefore))
-		asked = append(asked, float64(s.clouds[a.cluster].answered()-askedBefore))
-	}
-	_, mostOperations := operations.spread()
-	_, mostAsked := asked.spread()
-	s.b.add(measure{
-		what: fmt.Sprintf("unchanged heartbeat, %s node rows: table operations", number(float64(len(a.up)))), value: operations,
-		target: atMost(mostOperations, 3, ""),
-	})
-	s.b.add(measure{what: "unchanged heartbeat: requests to CycleCloud", value: asked, target: promise(mostAsked == 0, "none")})
-	s.b.add(measure{what: "unchanged heartbeat, 5,000 groups: sent to call ended", value: took, unit: "ms"})
-	return nil
-}
-
-// otherWork says what functions other than queue_pressure have done.
-type otherWork struct {
-	calls int
-	busy  bool
-}
-
-func (s *site) otherCalls() otherWork {
-	var w otherWork
-	stats := s.host.Stats()
-	for name, f := range stats.Functions {
-		if name != "queue_pressure" {
-			w.calls += f.Invocations
-		}
-	}
-	for _, in := range stats.Instances {
-		w.busy = w.busy || in.InFlight > 0 && !slices.Contains(in.Functions, "queue_pressure")
-	}
-	return w
-}
-
-// countTables puts a counting proxy in front of Azurite.
-func (s *site) countTables(ctx context.Context) (connection string, requests *atomic.Int64, err error) {
-	target, err := url.Parse(s.azurite.Endpoint())
-	if err != nil {
-		return "", nil, err
-	}
-	requests = new(atomic.Int64)
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		requests.Add(1)
-		r.SetURL(&url.URL{Scheme: target.Scheme, Host: target.Host})
-	}}
-	l, err := listen(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	server := &http.Server{Handler: proxy, ReadHeaderTimeout: time.Minute}
-	go func() { _ = server.Serve(l) }() // ends with Close
-	s.onStop(server.Close)
-	return strings.ReplaceAll(s.azurite.ConnectionString(), target.Host, l.Addr().String()), requests, nil
 }

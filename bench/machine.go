@@ -86,7 +86,7 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 		{"disk of the hook's figures", disk},
 		{"Go", runtime.Version() + " " + runtime.GOARCH},
 		{"Node (Azurite)", version(ctx, "node", "--version")},
-		{"Slurm", version(ctx, "squeue", "--version")},
+		{"Slurm", version(ctx, "slurmctld", "-V")}, // a client wants a slurm.conf even for its version
 		{"took", time.Since(b.began).Round(time.Second).String()},
 		{"load average at the end", strings.TrimSpace(string(load))},
 	} {
@@ -95,9 +95,14 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 	return t.String(), nil
 }
 
-// version is what a program says of itself.
+// version is what a program says of itself. Debian keeps daemons where a user's
+// PATH does not look.
 func version(ctx context.Context, program, flag string) string {
-	out, err := exec.CommandContext(ctx, program, flag).Output()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		path = filepath.Join("/usr/sbin", program)
+	}
+	out, err := exec.CommandContext(ctx, path, flag).Output()
 	if err != nil {
 		return "none"
 	}

@@ -6,11 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,8 +34,8 @@ type section struct {
 	about string
 	run   func(context.Context, *bench) error
 	// long sections are left out of the short form: they need a real Slurm or
-	// minutes.
-	long bool
+	// minutes. asked are left out of both, unless --only names them.
+	long, asked bool
 }
 
 var sections = []section{
@@ -45,6 +47,8 @@ var sections = []section{
 	{name: "large", about: "the same, and heartbeats, with 10,000 nodes", run: measureLarge, long: true},
 	{name: "snapshot", about: "burst-agent on real Slurm with 100,000 pending jobs", run: measureSnapshot, long: true},
 	{name: "load", about: "200 clusters, one event a second each", run: measureLoad, long: true},
+	{name: "single", about: "64 clusters on one instance, one event a second each", run: measureSingle, long: true},
+	{name: "sessions", about: "200 clusters under other session settings", run: measureSessions, asked: true},
 }
 
 // bench is one run of the program.
@@ -53,7 +57,10 @@ type bench struct {
 	dir  string // scratch, on the disk that holds the repository
 	out  io.Writer
 	// effort scales how often things are repeated.
-	effort  effort
+	effort effort
+	// times is how often a subject does its work where it is measured: 1, and
+	// more only in the test that the comparison notices it.
+	times   int
 	loadFor time.Duration
 	began   time.Time
 	results []measure
@@ -80,18 +87,22 @@ type options struct {
 func run(ctx context.Context, args []string, out io.Writer) error {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.BoolVar(&o.short, "short", false, "under a minute; fails when a ratio is more than twice the baseline's, and writes no page")
-	flags.BoolVar(&o.update, "update-baseline", false, "with --short: write baseline.json instead of comparing with it")
+	flags.BoolVar(&o.short, "short", false, "about half a minute; fails when a ratio is more than twice the baseline's, and writes no page")
+	flags.BoolVar(&o.update, "update-baseline", false, "the short form, but write baseline.json instead of comparing with it")
 	flags.BoolVar(&o.keep, "keep", false, "keep the scratch directory with the logs")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process, which holds emulator, host and simulators")
 	flags.StringVar(&o.only, "only", "", "measure only these sections, comma separated; writes no page")
-	flags.DurationVar(&o.loadFor, "load", time.Minute, "how long 200 clusters send; 10m for the promise itself")
+	flags.DurationVar(&o.loadFor, "load", time.Minute, "how long many clusters send; 10m for the promise itself")
 	flags.IntVar(&o.runs, "runs", full.runs, "how many runs a figure gets in the full form")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
+	o.short = o.short || o.update
+	switch {
+	case flags.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	case o.update && o.only != "":
+		return errors.New("a baseline needs every section: leave out --only")
 	}
 	chosen, err := o.sections()
 	if err != nil {
@@ -116,10 +127,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch {
 	case ctx.Err() != nil, o.only != "":
 		return measured
-	case o.short && o.update && measured == nil:
+	case o.update && measured == nil:
 		return writeBaseline(b.baselinePath(), b.results)
 	case o.short:
-		return errors.Join(measured, b.compare())
+		return errors.Join(measured, b.judge(ctx, chosen))
 	}
 	return errors.Join(measured, b.writePage(ctx, measured))
 }
@@ -127,7 +138,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 // sections gives those that the options ask for.
 func (o options) sections() ([]section, error) {
 	if o.only == "" {
-		return slices.DeleteFunc(slices.Clone(sections), func(s section) bool { return o.short && s.long }), nil
+		return slices.DeleteFunc(slices.Clone(sections), func(s section) bool { return s.asked || o.short && s.long }), nil
 	}
 	var chosen []section
 	for name := range strings.SplitSeq(o.only, ",") {
@@ -165,7 +176,7 @@ func newBench(out io.Writer) (*bench, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make scratch directory: %w", err)
 	}
-	return &bench{root: root, dir: dir, out: out, began: time.Now()}, nil
+	return &bench{root: root, dir: dir, out: out, times: 1, began: time.Now()}, nil
 }
 
 // profiled is measure, with a CPU profile of this process if a path is given.
@@ -185,13 +196,18 @@ func (b *bench) profiled(ctx context.Context, chosen []section, path string) (er
 	return b.measure(ctx, chosen)
 }
 
-// measure builds what ships and runs the sections. One that cannot be measured
-// does not keep the others from it.
+// measure builds what ships and runs the sections.
 func (b *bench) measure(ctx context.Context, chosen []section) error {
 	b.say("building what ships")
 	if err := b.build(ctx); err != nil {
 		return err
 	}
+	return b.measureAll(ctx, chosen)
+}
+
+// measureAll runs the sections. One that cannot be measured does not keep the
+// others from it.
+func (b *bench) measureAll(ctx context.Context, chosen []section) error {
 	var problems []error
 	for _, s := range chosen {
 		b.say("%s: %s", s.name, s.about)
@@ -220,7 +236,12 @@ func (b *bench) add(m measure) {
 // scratch makes a new directory for one section.
 func (b *bench) scratch(name string) (string, error) {
 	dir := filepath.Join(b.dir, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	err := os.Mkdir(dir, 0o755)
+	for again := 2; errors.Is(err, fs.ErrExist); again++ { // the section is measured once more
+		dir = filepath.Join(b.dir, name+strconv.Itoa(again))
+		err = os.Mkdir(dir, 0o755)
+	}
+	if err != nil {
 		return "", fmt.Errorf("make scratch directory: %w", err)
 	}
 	return dir, nil

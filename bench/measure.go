@@ -31,6 +31,14 @@ func percentile(values []float64, p float64) float64 {
 	return sorted[low] + (at-float64(low))*(sorted[low+1]-sorted[low])
 }
 
+func mean(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v
+	}
+	return sum / float64(len(values))
+}
+
 // milliseconds is the unit of most figures.
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
@@ -59,7 +67,9 @@ func atLeast(value, limit float64, unit string) bound {
 
 // measure is one number that was measured, with its floor of the same run.
 type measure struct {
-	// key names the ratio in the baseline; empty for one that is not kept there.
+	// key names the ratio in the baseline; empty for one that is not kept there,
+	// because it changes with what else the machine does. Kept are ratios of
+	// CPU, of counts, and of programs that run in turns.
 	key    string
 	what   string
 	value  series

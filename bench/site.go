@@ -2,11 +2,11 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -68,6 +68,20 @@ nodearrays:
 
 func nodelist(nodes int) string { return fmt.Sprintf("%s-[1-%d]", nodearray, nodes) }
 
+// siteOptions say what is started.
+type siteOptions struct {
+	name     string // of the scratch directory
+	clusters []string
+	nodes    int    // of each cluster
+	reclaim  string // schedule of reclaim_idle
+	// instances of queue_pressure; 0 for the two that Flex Consumption is
+	// told to keep.
+	instances int
+	// serviceBus replaces settings of host.json's serviceBus; nil for
+	// host.json as it ships.
+	serviceBus map[string]any
+}
+
 // site is everything but Slurm, as local/world starts it: the emulator, Azurite,
 // the Functions host with the packaged app, and one CycleCloud per cluster. The
 // bench takes the agents' place.
@@ -82,28 +96,27 @@ type site struct {
 	policies   string
 	clouds     map[string]*cloud // by cluster
 	calls      *calls
-	reclaim    string
-	stopHost   func() error
-	closers    []func() error
-	log        *os.File
+	siteOptions
+	stopHost func() error
+	closers  []func() error
+	log      *os.File
 }
 
-// startSite starts a site for clusters of so many nodes each.
-func (b *bench) startSite(ctx context.Context, name string, nodes int, reclaim string, clusters ...string) (s *site, err error) {
-	s = &site{b: b, clouds: map[string]*cloud{}, calls: newCalls(), reclaim: reclaim}
+func (b *bench) startSite(ctx context.Context, o siteOptions) (s *site, err error) {
+	s = &site{b: b, clouds: map[string]*cloud{}, calls: newCalls(), siteOptions: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.stop())
 		}
 	}()
-	if s.dir, err = b.scratch(name); err != nil {
+	if s.dir, err = b.scratch(o.name); err != nil {
 		return s, err
 	}
 	if s.log, err = os.Create(filepath.Join(s.dir, "site.log")); err != nil {
 		return s, err
 	}
 	s.onStop(s.log.Close)
-	queues, err := servicebusemu.LoadQueues(filepath.Join(b.root, "infra", "queues.json"), clusters...)
+	queues, err := servicebusemu.LoadQueues(filepath.Join(b.root, "infra", "queues.json"), o.clusters...)
 	if err != nil {
 		return s, err
 	}
@@ -119,8 +132,8 @@ func (b *bench) startSite(ctx context.Context, name string, nodes int, reclaim s
 	if err := os.Mkdir(s.policies, 0o755); err != nil {
 		return s, err
 	}
-	for _, cluster := range clusters {
-		if err := s.startCloud(ctx, cluster, nodes); err != nil {
+	for _, cluster := range o.clusters {
+		if err := s.startCloud(ctx, cluster, o.nodes); err != nil {
 			return s, err
 		}
 	}
@@ -165,14 +178,16 @@ func (s *site) startBus(ctx context.Context, queues []servicebusemu.QueueConfig)
 	return nil
 }
 
-// startHost runs the packaged app as Flex Consumption does, on the shipped
-// host.json. tables is the connection string of the tables.
+// startHost runs the packaged app as Flex Consumption does. tables is the connection string of the tables.
 func (s *site) startHost(ctx context.Context, tables string) error {
 	settings := appSettings(s.connection, tables, s.policies)
 	settings["BURST_RECLAIM_SCHEDULE"] = s.reclaim
-	var err error
+	app, err := s.hosted()
+	if err != nil {
+		return err
+	}
 	s.host, err = functionshost.New(functionshost.Config{
-		AppDir: s.b.app(), Settings: settings, Flex: true, Instances: map[string]int{"queue_pressure": 2},
+		AppDir: app, Settings: settings, Flex: true, Instances: map[string]int{"queue_pressure": cmp.Or(s.instances, 2)},
 		DrainTimeout: 3 * time.Second, Logger: s.logger(), OnInvocation: s.calls.ended,
 	})
 	if err != nil {
@@ -280,76 +295,4 @@ func (c *cloud) await(ctx context.Context, names ...string) (time.Time, error) {
 		}
 	}
 	return last, nil
-}
-
-// calls hears of each call of a function.
-type calls struct {
-	mu      sync.Mutex
-	waiting map[string]chan functionshost.Invocation // by message id
-	all     func(functionshost.Invocation)
-}
-
-func newCalls() *calls { return &calls{waiting: map[string]chan functionshost.Invocation{}} }
-
-func (c *calls) ended(i functionshost.Invocation) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.all != nil && i.Function == "queue_pressure" {
-		c.all(i)
-	}
-	if waiting, ok := c.waiting[i.MessageID]; ok {
-		waiting <- i
-		delete(c.waiting, i.MessageID)
-	}
-}
-
-// expect is called before a message is sent; the channel gives its call.
-func (c *calls) expect(messageID string) <-chan functionshost.Invocation {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	waiting := make(chan functionshost.Invocation, 1)
-	c.waiting[messageID] = waiting
-	return waiting
-}
-
-// hear sets who hears of every call of queue_pressure.
-func (c *calls) hear(all func(functionshost.Invocation)) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.all = all
-}
-
-// roundTrips times requests of about a kilobyte to an HTTP server in this
-// process: the floor of every call between host, handler and vendors.
-func roundTrips(ctx context.Context, count int) ([]float64, error) {
-	l, err := listen(ctx)
-	if err != nil {
-		return nil, err
-	}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = new(bytes.Buffer).ReadFrom(r.Body) // what arrived is what counts
-		w.WriteHeader(http.StatusNoContent)
-	})}
-	go func() { _ = server.Serve(l) }()   // ends with Close
-	defer func() { _ = server.Close() }() // nobody is connected
-	client := &http.Client{Transport: &http.Transport{}}
-	defer client.CloseIdleConnections()
-	body := make([]byte, messageSize)
-	var took []float64
-	for range count {
-		began := time.Now()
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+l.Addr().String(), bytes.NewReader(body))
-		if err != nil {
-			return nil, err
-		}
-		answer, err := client.Do(request)
-		if err != nil {
-			return nil, fmt.Errorf("measure a round trip: %w", err)
-		}
-		if err := answer.Body.Close(); err != nil {
-			return nil, err
-		}
-		took = append(took, milliseconds(time.Since(began)))
-	}
-	return took, nil
 }

@@ -213,15 +213,6 @@ func (h *head) squeue(ctx context.Context) (time.Duration, error) {
 	return after - before, err
 }
 
-// reaped is the CPU of all children that were waited for.
-func reaped() (time.Duration, error) {
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &r); err != nil {
-		return 0, fmt.Errorf("ask for the CPU of children: %w", err)
-	}
-	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
-}
-
 // tell has the agent take and send a snapshot, and gives its own CPU for that
 // and the size of the message.
 func (h *head) tell(ctx context.Context, n int) (own time.Duration, size int, err error) {
