@@ -26,18 +26,19 @@ var mayImport = map[string]struct {
 	allowed []string
 	why     string
 }{
-	"internal/fault":      {nil, "everybody imports it"},
-	"internal/logging":    {nil, "everybody may import it"},
-	"internal/burst":      {nil, "the core is pure"},
-	"internal/spool":      {nil, "burst-hook has to start in milliseconds"},
-	"internal/slurm":      {[]string{"internal/fault"}, "it speaks Slurm and nothing else"},
-	"internal/cyclecloud": {[]string{"internal/fault"}, "it speaks CycleCloud and nothing else"},
-	"internal/azurevm":    {[]string{"internal/fault"}, "it speaks to Azure's compute API and nothing else"},
-	"internal/ledger":     {[]string{"internal/fault"}, "it speaks Table Storage and nothing else"},
-	"internal/bus":        {[]string{"internal/fault"}, "it speaks Service Bus and nothing else"},
-	"internal/event":      {[]string{"internal/fault"}, "messages are read on both sides of the cloud"},
-	"internal/config":     {[]string{"internal/fault"}, "settings come before everything else"},
-	"internal/policy":     {[]string{"internal/fault", "internal/burst"}, "it compiles the file into burst.Policy"},
+	"internal/fault":            {nil, "everybody imports it"},
+	"internal/fault/credential": {[]string{"internal/fault"}, "it knows Azure's credentials and nothing else"},
+	"internal/logging":          {nil, "everybody may import it"},
+	"internal/burst":            {nil, "the core is pure"},
+	"internal/spool":            {nil, "burst-hook has to start in milliseconds"},
+	"internal/slurm":            {[]string{"internal/fault"}, "it speaks Slurm and nothing else"},
+	"internal/cyclecloud":       {[]string{"internal/fault"}, "it speaks CycleCloud and nothing else"},
+	"internal/azurevm":          {[]string{"internal/fault"}, "it speaks to Azure's compute API and nothing else"},
+	"internal/ledger":           {[]string{"internal/fault", "internal/fault/credential"}, "it speaks Table Storage and nothing else"},
+	"internal/bus":              {[]string{"internal/fault", "internal/fault/credential"}, "it speaks Service Bus and nothing else"},
+	"internal/event":            {[]string{"internal/fault"}, "messages are read on both sides of the cloud"},
+	"internal/config":           {[]string{"internal/fault"}, "settings come before everything else"},
+	"internal/policy":           {[]string{"internal/fault", "internal/burst"}, "it compiles the file into burst.Policy"},
 	"internal/reconcile": {
 		[]string{
 			"internal/fault", "internal/burst", "internal/policy", "internal/event", "internal/ledger", "internal/bus",

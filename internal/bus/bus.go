@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/go-amqp"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/fault/credential"
 )
 
 // callTimeout bounds every call to the broker; without it the client waits as
@@ -174,6 +175,9 @@ func classify(op string, err error) error {
 		bus       *azservicebus.Error
 		condition *amqp.Error
 	)
+	if kind, ours := credential.Kind(err); ours {
+		return fault.New(kind, op, err)
+	}
 	switch {
 	case errors.Is(err, azservicebus.ErrMessageTooLarge):
 		return fault.New(fault.Invalid, op, err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
@@ -147,6 +148,33 @@ func TestACredentialThatCannotWorkIsDenied(t *testing.T) {
 	store := mustOpen(t, ledger.Config{Endpoint: "https://tables.example", Credential: brokenCredential{}, Client: once(nil)})
 	if _, err := store.Nodes(t.Context(), "c1"); fault.Of(err) != fault.Denied {
 		t.Errorf("got %v (%v), want denied", err, fault.Of(err))
+	}
+}
+
+// tokenEndpoint is a credential whose token endpoint answers with a status, or
+// not at all where it is 0.
+type tokenEndpoint int
+
+func (status tokenEndpoint) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	failed := &azidentity.AuthenticationFailedError{}
+	if status != 0 {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://login.example/token", http.NoBody)
+		if err != nil {
+			return azcore.AccessToken{}, err
+		}
+		failed.RawResponse = answer(r, int(status), `{"error":"invalid_client"}`)
+	}
+	return azcore.AccessToken{}, failed
+}
+
+func TestARefusedIdentityIsDeniedAndABrokenEndpointIsNot(t *testing.T) {
+	for status, want := range map[tokenEndpoint]fault.Kind{
+		400: fault.Denied, 401: fault.Denied, 429: fault.Transient, 500: fault.Transient, 503: fault.Transient, 0: fault.Transient,
+	} {
+		store := mustOpen(t, ledger.Config{Endpoint: "https://tables.example", Credential: status, Client: once(nil)})
+		if _, err := store.Load(t.Context(), "c1"); fault.Of(err) != want || !strings.Contains(err.Error(), "load burstclusters/c1") {
+			t.Errorf("token endpoint answers %d: got %v (%v), want %v", status, err, fault.Of(err), want)
+		}
 	}
 }
 

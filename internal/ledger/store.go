@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/fault/credential"
 )
 
 // Store is the ledger. It is safe for concurrent use, and several processes may
@@ -207,7 +208,6 @@ func classify(err error, operation string) error {
 	var (
 		refused    *refusal
 		classified *fault.Error
-		final      interface{ NonRetriable() }
 	)
 	switch {
 	case errors.As(err, &refused):
@@ -220,9 +220,9 @@ func classify(err error, operation string) error {
 		return fault.New(refused.kind(), operation, err)
 	case errors.As(err, &classified):
 		return fmt.Errorf("%s: %w", operation, err)
-	case errors.As(err, &final):
-		// The SDK's mark for credentials that cannot work.
-		return fault.New(fault.Denied, operation, err)
+	}
+	if kind, ours := credential.Kind(err); ours {
+		return fault.New(kind, operation, err)
 	}
 	return fault.New(fault.Transient, operation, err)
 }
