@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -12,80 +11,19 @@ import (
 	"github.com/slurmburst/slurmburst/local/world"
 )
 
-// minFaults is how many faults a chaos run makes at least.
-const minFaults = 20
-
-// fault is something that goes wrong for a while.
-type fault struct {
-	name string
-	// begin makes it go wrong; what it returns mends it.
-	begin func(ctx context.Context, w *world.World, random *rand.Rand) (end func(context.Context) error, err error)
-	// most is how long it lasts at most.
-	most time.Duration
-}
-
-// lasting makes a fault of two switches.
-func lasting(name string, most time.Duration, off, on func(*world.World) error) fault {
-	return fault{name: name, most: most, begin: func(_ context.Context, w *world.World, _ *rand.Rand) (func(context.Context) error, error) {
-		return func(context.Context) error { return on(w) }, off(w)
-	}}
-}
-
-func quiet(do func(*world.World)) func(*world.World) error {
-	return func(w *world.World) error { do(w); return nil }
-}
-
-// faults are what a chaos run draws from. Azurite is paused or cut off and
-// never killed: it would lose what it acknowledged.
-func faults(o Options) []fault {
-	all := []fault{
-		{name: "kill -9 a handler", begin: killHandler},
-		{name: "kill the Functions host", begin: func(ctx context.Context, w *world.World, _ *rand.Rand) (func(context.Context) error, error) {
-			return nothing, w.RestartHost(ctx)
-		}},
-		lasting("kill -9 burst-agent", 5*time.Second, quiet((*world.World).KillAgent), func(w *world.World) error {
-			return w.StartAgent(context.Background())
-		}),
-		lasting("pause Azurite", 6*time.Second, func(w *world.World) error { return w.Azurite.Pause() }, func(w *world.World) error { return w.Azurite.Resume() }),
-		lasting("cut off Azurite", 6*time.Second, quiet((*world.World).CutTables), quiet((*world.World).RestoreTables)),
-		lasting("cut off CycleCloud", 8*time.Second, quiet((*world.World).CutCycleCloud), quiet((*world.World).RestoreCycleCloud)),
-		lasting("cut off Service Bus", 8*time.Second, quiet((*world.World).CutBus), quiet((*world.World).RestoreBus)),
-		{name: "CycleCloud misbehaves", most: 5 * time.Second, begin: misbehave},
-	}
-	if o.LikeAzure {
-		all = append(all, lasting("cut off the identity endpoint", 8*time.Second,
-			quiet((*world.World).CutIdentity), quiet((*world.World).RestoreIdentity)))
-	}
-	return all
-}
-
-func nothing(context.Context) error { return nil }
-
-func killHandler(_ context.Context, w *world.World, random *rand.Rand) (func(context.Context) error, error) {
-	functions := []string{"queue_pressure", "scale_down", "reclaim_idle", "state"}
-	err := w.CurrentHost().KillHandler(functions[random.IntN(len(functions))])
-	return nothing, err
-}
-
-func misbehave(_ context.Context, w *world.World, random *rand.Rand) (func(context.Context) error, error) {
-	kinds := []cyclecloudsim.OutageKind{
-		cyclecloudsim.Outage500, cyclecloudsim.Outage503, cyclecloudsim.OutageHTML, cyclecloudsim.OutageNothing, cyclecloudsim.OutageLost,
-	}
-	err := w.Sim.Outage(cyclecloudsim.Outage{Kind: kinds[random.IntN(len(kinds))], Requests: 1 + random.IntN(3)})
-	return func(context.Context) error { w.Sim.ClearOutages(); return nil }, err
-}
-
-// RunChaos is Run with things going wrong all the while, drawn from the seed.
-// It is good when all jobs have completed and nothing is left.
+// RunChaos is Run with things going wrong all the while, as planned from the
+// seed. It is good when all jobs have completed and nothing is left; the error
+// names the seed.
 func RunChaos(ctx context.Context, o Options) error {
-	return o.inWorld(ctx, func(d *run) (any, error) {
-		random := rand.New(rand.NewPCG(uint64(o.Seed), 1))
-		fmt.Fprintf(o.Out, "\nSubmitting jobs while things go wrong (seed %d, at least %d faults)\n", o.Seed, minFaults)
+	steps := plan(o.Seed, o.LikeAzure)
+	fmt.Fprintf(o.Out, "Chaos with seed %d: %d faults\n", o.Seed, len(steps))
+	err := o.inWorld(ctx, func(d *run) (any, error) {
+		fmt.Fprintf(o.Out, "\nSubmitting jobs while things go wrong\n")
 		limit, cancel := context.WithTimeout(ctx, o.Deadline)
 		defer cancel()
 		d.line.start(d.world)
 		d.began = time.Now()
-		made, err := d.chaos(limit, random)
+		made, err := d.chaos(limit, steps)
 		if err == nil {
 			err = d.waitZero(limit)
 		}
@@ -93,40 +31,62 @@ func RunChaos(ctx context.Context, o Options) error {
 		summary, judgement := d.judgeChaos(context.WithoutCancel(ctx), made)
 		return summary, errors.Join(err, judgement)
 	})
+	if err != nil {
+		return fmt.Errorf("chaos with seed %d: %w", o.Seed, err)
+	}
+	return nil
 }
 
+// The mix of jobs is submitted so often in a chaos run, and so long after each
+// other.
+const (
+	rounds     = 4
+	roundEvery = 20 * time.Second
+)
+
 // chaos submits jobs in rounds and makes faults, one after the other.
-func (d *run) chaos(ctx context.Context, random *rand.Rand) (made int, err error) {
-	kinds := faults(d.Options)
-	next := time.Now()
-	for rounds := 0; made < minFaults; {
-		if rounds < 4 && !time.Now().Before(next) {
+func (d *run) chaos(ctx context.Context, steps []step) (made int, err error) {
+	next, submitted := time.Now(), 0
+	for n, s := range steps {
+		if submitted < rounds && !time.Now().Before(next) {
 			if err := d.submitBatch(ctx); err != nil {
 				return made, err
 			}
-			rounds++
-			next = time.Now().Add(20 * time.Second)
+			submitted++
+			next = time.Now().Add(roundEvery)
 		}
-		f := kinds[random.IntN(len(kinds))]
-		d.line.say("chaos", "fault", f.name)
-		end, err := f.begin(ctx, d.world, random)
-		if err != nil {
-			return made, fmt.Errorf("%s: %w", f.name, err)
+		d.line.say(fmt.Sprintf("fault %d of %d", n+1, len(steps)), "chaos", s.String())
+		if err := s.make(ctx, d.world); err != nil {
+			return made, err
 		}
 		made++
-		if f.most > 0 {
-			if err := sleep(ctx, f.most/4+time.Duration(random.Int64N(int64(f.most*3/4)))); err != nil {
-				return made, errors.Join(err, end(context.WithoutCancel(ctx)))
-			}
-		}
-		if err := end(ctx); err != nil {
-			return made, fmt.Errorf("mend %s: %w", f.name, err)
-		}
-		if err := sleep(ctx, time.Duration(200+random.IntN(2000))*time.Millisecond); err != nil {
+		if err := sleep(ctx, s.pause); err != nil {
 			return made, err
 		}
 	}
 	return made, nil
+}
+
+// make makes the fault, waits, and mends it.
+func (s step) make(ctx context.Context, w *world.World) error {
+	if err := s.begin(ctx, w); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	interrupted := sleep(ctx, s.lasts)
+	if s.end != nil {
+		if err := s.end(context.WithoutCancel(ctx), w); err != nil {
+			return errors.Join(interrupted, fmt.Errorf("mend %s: %w", s.name, err))
+		}
+	}
+	return interrupted
+}
+
+// String says what goes wrong and for how long.
+func (s step) String() string {
+	if s.lasts == 0 {
+		return s.name
+	}
+	return fmt.Sprintf("%s for %s", s.name, s.lasts)
 }
 
 // submitBatch submits the batch jobs of the mix. Slurm itself answers: no fault

@@ -29,6 +29,8 @@ type busListener struct {
 	e    entity
 	call *caller
 	log  *slog.Logger
+	// killed is closed when the host was killed: from then on it settles nothing.
+	killed <-chan struct{}
 	// outage is set while Service Bus cannot be reached, so that the log says it
 	// once.
 	outage atomic.Bool
@@ -214,6 +216,11 @@ func (l *busListener) process(lock context.Context, r receiver, ms []*message) b
 		_, err = l.call.send(l.f, body, &inv)
 	}
 	l.call.finish(inv, err)
+	select {
+	case <-l.killed:
+		return false
+	default:
+	}
 	switch {
 	case err != nil:
 		return l.settle(lock, ms, r.abandon)

@@ -26,6 +26,8 @@ type Host struct {
 	ready     chan struct{}
 	manual    sync.WaitGroup
 	started   atomic.Bool
+	killed    chan struct{}
+	killOnce  sync.Once
 }
 
 // New reads and checks the app. The error joins everything that is wrong with
@@ -39,7 +41,7 @@ func New(cfg Config) (*Host, error) {
 	cfg.AppDir = dir
 	p := &problems{}
 	env := settings(cfg.Settings)
-	h := &Host{cfg: cfg, ready: make(chan struct{}), timers: map[string]*timerStatus{}}
+	h := &Host{cfg: cfg, ready: make(chan struct{}), killed: make(chan struct{}), timers: map[string]*timerStatus{}}
 	h.file = readHostFile(cfg.AppDir, env, p)
 	h.functions = readFunctions(cfg.AppDir, h.file, env, p)
 	checkRoutes(h.functions, p)
@@ -115,7 +117,18 @@ func (h *Host) Run(ctx context.Context) error {
 	if h.started.Swap(true) {
 		return fmt.Errorf("run functions host: %w", http.ErrServerClosed)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	group, groupCtx := errgroup.WithContext(ctx)
+	ended := make(chan struct{})
+	defer close(ended)
+	go func() {
+		select {
+		case <-h.killed:
+			cancel()
+		case <-ended:
+		}
+	}()
 	for _, in := range h.instances {
 		group.Go(func() error { return in.run(groupCtx) })
 	}
@@ -131,7 +144,7 @@ func (h *Host) Run(ctx context.Context) error {
 			<-groupCtx.Done()
 			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.DrainTimeout)
 			defer cancel()
-			if server.Shutdown(drain) != nil {
+			if h.isKilled() || server.Shutdown(drain) != nil {
 				_ = server.Close() // the drain time is over
 			}
 			return nil
@@ -140,6 +153,21 @@ func (h *Host) Run(ctx context.Context) error {
 	err := group.Wait()
 	h.manual.Wait()
 	return err
+}
+
+// Kill ends the host as SIGKILL would: the handlers die with the calls in them,
+// nothing is waited for, and no message is settled. Run then returns. A process
+// that is killed loses its connections in the same moment: whoever owns the
+// network cuts them first, or the host still closes its links in good order.
+func (h *Host) Kill() { h.killOnce.Do(func() { close(h.killed) }) }
+
+func (h *Host) isKilled() bool {
+	select {
+	case <-h.killed:
+		return true
+	default:
+		return false
+	}
 }
 
 // KillHandler sends SIGKILL to the handler process that serves a function,

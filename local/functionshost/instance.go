@@ -26,7 +26,7 @@ type instance struct {
 func (in *instance) run(ctx context.Context) error {
 	for {
 		err := in.runHost(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || in.h.isKilled() {
 			return nil
 		}
 		if err == nil || in.h.cfg.HostRestartDelay == 0 {
@@ -39,7 +39,7 @@ func (in *instance) run(ctx context.Context) error {
 
 // runHost is the life of one host: handler, then listeners, until ctx ends or
 // the handler is given up. Listeners go first and get DrainTimeout for their
-// calls; then the handler is killed without notice.
+// calls, unless the host was killed; then the handler is killed without notice.
 func (in *instance) runHost(ctx context.Context) error {
 	w, err := newWorker(in.h.cfg, in.h.file, in.name)
 	if err != nil {
@@ -75,6 +75,7 @@ func (in *instance) runHost(ctx context.Context) error {
 	workerGone := false
 	select {
 	case <-ctx.Done():
+	case <-in.h.killed:
 	case stopped = <-broken:
 	case stopped = <-ended:
 		workerGone = true
@@ -85,6 +86,7 @@ func (in *instance) runHost(ctx context.Context) error {
 	go func() { listeners.Wait(); close(drained) }()
 	select {
 	case <-drained:
+	case <-in.h.killed:
 	case <-time.After(in.h.cfg.DrainTimeout):
 		in.h.cfg.Logger.Warn("calls still ran when the drain time was over", "instance", in.name)
 	}
@@ -105,7 +107,7 @@ func (in *instance) listen(ctx context.Context, c *caller, all *sync.WaitGroup) 
 			if err != nil {
 				return fmt.Errorf("start listener of %s: %w", f.name, err)
 			}
-			l := &busListener{f: f, opts: in.h.file.serviceBus, e: e, call: c, log: in.h.cfg.Logger}
+			l := &busListener{f: f, opts: in.h.file.serviceBus, e: e, call: c, log: in.h.cfg.Logger, killed: in.h.killed}
 			all.Go(func() { l.run(ctx) })
 		case timerTrigger:
 			if !in.h.ownsTimer(in, f) {

@@ -39,6 +39,26 @@ func TestStopKillsWithoutNotice(t *testing.T) {
 	}
 }
 
+func TestKillWaitsForNothingAndSettlesNothing(t *testing.T) {
+	t.Parallel()
+	r := oneFunction(t).run(func(c *Config) { c.DrainTimeout = time.Hour })
+	pid := r.starts(t, 1)
+	r.bus.send("s", "m-1", "hang")
+	poll(t, "the call", func() bool { return r.Stats().Instances[0].InFlight == 1 })
+	r.Kill()
+	err := <-r.result
+	r.result <- err
+	if err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+	if syscall.Kill(pid, 0) == nil {
+		t.Error("the handler outlived its host")
+	}
+	if completed, abandoned := r.bus.settled(); len(completed)+len(abandoned) != 0 {
+		t.Errorf("completed %v, abandoned %v: a killed host says nothing", completed, abandoned)
+	}
+}
+
 func TestStopWaitsForRunningCalls(t *testing.T) {
 	t.Parallel()
 	r := oneFunction(t).run(nil)

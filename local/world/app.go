@@ -35,7 +35,7 @@ func (w *World) StartAgent(context.Context) error {
 		cmd.Env = append(cmd.Env, "BURST_HEARTBEAT="+w.Heartbeat.String())
 	}
 	cmd.Env = append(cmd.Env, "BURST_POLICY="+w.policyPath)
-	cmd.Env = append(cmd.Env, environment(w.busSettings(agentIdentity))...)
+	cmd.Env = append(cmd.Env, environment(w.busSettings(w.busAddress, agentIdentity))...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if w.agent, err = child.Start(cmd); err != nil {
 		return err

@@ -91,14 +91,15 @@ func (a *azure) platform() map[string]string {
 	return settings
 }
 
-// busSettings say how a program with an identity reaches Service Bus.
-func (w *World) busSettings(clientID string) map[string]string {
+// busSettings say how a program with an identity reaches Service Bus at an
+// address.
+func (w *World) busSettings(address, clientID string) map[string]string {
 	if w.azure == nil {
-		return map[string]string{"SERVICEBUS": w.BusConnection()}
+		return map[string]string{"SERVICEBUS": servicebusemu.ConnectionString(address)}
 	}
 	settings := w.azure.platform()
 	settings["SERVICEBUS__fullyQualifiedNamespace"] = namespace
-	settings["SERVICEBUS__customEndpoint"] = w.busAddress
+	settings["SERVICEBUS__customEndpoint"] = address
 	settings["SERVICEBUS__credential"] = "managedidentity"
 	settings["SERVICEBUS__clientId"] = clientID
 	return settings

@@ -73,7 +73,13 @@ func (c *gatedConn) Close() error {
 
 // CutBus takes Service Bus off the network: agent and functions lose their
 // connections and get no new ones, and the messages stay where they are.
-func (w *World) CutBus() { w.busGate.cut() }
+func (w *World) CutBus() {
+	w.busGate.cut()
+	w.appBusGate.cut()
+}
 
 // RestoreBus ends CutBus.
-func (w *World) RestoreBus() { w.busGate.open() }
+func (w *World) RestoreBus() {
+	w.busGate.open()
+	w.appBusGate.open()
+}

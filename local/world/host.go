@@ -15,7 +15,7 @@ import (
 
 // appSettings are the settings of the Functions app.
 func (w *World) appSettings() map[string]string {
-	settings := merged(w.busSettings(appIdentity), w.tableSettings(appIdentity))
+	settings := merged(w.busSettings(w.appBusAddress, appIdentity), w.tableSettings(appIdentity))
 	settings["BURST_POLICY"] = w.policyPath
 	settings["FUNCTIONS_WORKER_RUNTIME"] = "custom"
 	settings["BURST_QUEUE_PRESSURE"] = "queue-pressure"
@@ -46,7 +46,7 @@ func (w *World) runHost(ctx context.Context) error {
 	}
 	w.functionKey = "only-on-loopback"
 	host, err := functionshost.New(functionshost.Config{
-		AppDir: app, Settings: w.appSettings(), Listener: listener, ServiceBusAddress: w.busAddress,
+		AppDir: app, Settings: w.appSettings(), Listener: listener, ServiceBusAddress: w.appBusAddress,
 		Keys: functionshost.Keys{Function: w.functionKey, Master: w.functionKey},
 		Flex: true, Instances: instances, StateDir: filepath.Join(w.Dir, "state"),
 		HostRestartDelay: time.Second, DrainTimeout: 3 * time.Second, Logger: w.logger(), OnInvocation: w.OnInvocation,
@@ -129,10 +129,14 @@ func (w *World) takeHost() func(context.Context) error {
 	return stop
 }
 
-// RestartHost ends the Functions host with all its handlers, and starts another
-// on a new port.
-func (w *World) RestartHost(ctx context.Context) error {
-	if err := w.takeHost()(ctx); err != nil {
+// KillHost ends the Functions host and all its handlers as SIGKILL would, with
+// their connections, and starts another on a new port.
+func (w *World) KillHost(ctx context.Context) error {
+	w.appBusGate.cut()
+	w.CurrentHost().Kill()
+	err := w.takeHost()(ctx)
+	w.appBusGate.open()
+	if err != nil {
 		return err
 	}
 	return w.runHost(ctx)

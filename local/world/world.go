@@ -132,7 +132,9 @@ type World struct {
 	Azurite *azurite.Server
 
 	busAddress, simURL, frontURL string
-	busGate, tablesGate, simGate *gate
+	appBusAddress                string // Service Bus as host and handlers reach it
+	busGate, appBusGate          *gate
+	tablesGate, simGate          *gate
 	tablesConnection             string // with the account's key
 	tablesEndpoint               string
 	azure                        *azure // nil unless LikeAzure
@@ -286,14 +288,23 @@ func (w *World) startBus(context.Context) error {
 	if w.Bus, err = servicebusemu.New(config); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	w.onStop(func(context.Context) error { return w.Bus.Close() })
+	if w.busAddress, w.busGate, err = w.openBus(); err != nil {
 		return err
 	}
-	w.busAddress, w.busGate = listener.Addr().String(), newGate(listener)
-	w.serve(func() error { return w.Bus.Serve(w.busGate) })
-	w.onStop(func(context.Context) error { return w.Bus.Close() })
-	return nil
+	w.appBusAddress, w.appBusGate, err = w.openBus()
+	return err
+}
+
+// openBus opens one more way to the emulator.
+func (w *World) openBus() (address string, front *gate, err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	front = newGate(listener)
+	w.serve(func() error { return w.Bus.Serve(front) })
+	return listener.Addr().String(), front, nil
 }
 
 // serve runs one server until it is closed.
