@@ -62,11 +62,11 @@ func ownPolicy(settings config.Agent) (policy.Document, error) {
 	return documents[0], nil
 }
 
-// allowList names the nodes that commands may touch.
+// allowList names the nodes and partitions that commands may touch.
 func allowList(document policy.Document) []agent.Nodearray {
 	var arrays []agent.Nodearray
 	for _, a := range document.Nodearrays {
-		array := agent.Nodearray{Name: string(a.Name)}
+		array := agent.Nodearray{Name: string(a.Name), Partition: slurm.PartitionName(a.Partition)}
 		for _, name := range a.Nodes {
 			array.Nodes = append(array.Nodes, slurm.NodeName(name))
 		}

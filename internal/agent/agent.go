@@ -32,6 +32,7 @@ type Reader interface {
 type Updater interface {
 	UpdateNodes(ctx context.Context, nodes []slurm.NodeName, action slurm.NodeAction, reason string) (slurm.Outcome, error)
 	UpdateJobs(ctx context.Context, jobs []slurm.JobRef, change slurm.JobUpdate) (slurm.Outcome, error)
+	UpdatePartition(ctx context.Context, partition slurm.PartitionName, state slurm.PartitionState) (slurm.Outcome, error)
 	SetNodeAddr(ctx context.Context, node slurm.NodeName, address string) (slurm.Outcome, error)
 	ExcludeFromSuspend(ctx context.Context, nodes []slurm.NodeName, exclusion slurm.SuspendExclusion) (slurm.Outcome, error)
 }
@@ -85,10 +86,13 @@ type systemClock struct{}
 func (systemClock) Now() time.Time                         { return time.Now() }
 func (systemClock) After(d time.Duration) <-chan time.Time { return time.After(d) }
 
-// Nodearray is a nodearray of the policy: its nodes are the allow-list.
+// Nodearray is a nodearray of the policy. The nodes and partitions of all of
+// them are the allow-list: commands touch no others.
 type Nodearray struct {
-	Name  string
-	Nodes []slurm.NodeName
+	Name string
+	// Partition may be empty, and several nodearrays may share one.
+	Partition slurm.PartitionName
+	Nodes     []slurm.NodeName
 }
 
 // DefaultLock is the lock duration that infra/queues.json gives the command
@@ -130,9 +134,12 @@ type Agent struct {
 	Options
 	arrays     []Nodearray
 	owner      map[slurm.NodeName]int // index into arrays
+	cloud      partitionSet           // the partitions of the policy
 	memory     memory
 	problems   problems
 	conditions conditions
+	// noticesLeft bounds the jobs that are written on.
+	noticesLeft allowance
 	// controllers are the hosts of SlurmctldHost, once known.
 	controllers []string
 }
@@ -157,9 +164,13 @@ func New(o Options) (*Agent, error) {
 	if o.Lock <= 0 {
 		o.Lock = DefaultLock
 	}
-	a := &Agent{Options: o, arrays: slices.Clone(o.Nodearrays), owner: map[slurm.NodeName]int{}, memory: newMemory()}
+	a := &Agent{Options: o, arrays: slices.Clone(o.Nodearrays), owner: map[slurm.NodeName]int{}, cloud: partitionSet{}, memory: newMemory()}
+	a.noticesLeft.perMinute = noticesPerMinute
 	a.conditions.logger = o.Logger
 	for i, array := range a.arrays {
+		if array.Partition != "" {
+			a.cloud[array.Partition] = true
+		}
 		for _, node := range array.Nodes {
 			if other, double := a.owner[node]; double {
 				return nil, fault.Newf(fault.Invalid, "make agent: node %s is in %s and in %s", node, a.arrays[other].Name, array.Name)

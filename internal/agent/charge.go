@@ -25,6 +25,8 @@ const (
 	// resultsKept and resultsFor bound the results that are remembered.
 	resultsKept = 500
 	resultsFor  = time.Hour
+	// maxRepeatedBytes bounds the texts of the results in one snapshot.
+	maxRepeatedBytes = 150_000
 	// jobGenerationsKept bounds the jobs whose generations are remembered.
 	jobGenerationsKept = 5000
 	stateVersion       = 1
@@ -35,10 +37,14 @@ const (
 type charge struct {
 	// Epoch counts the agents that have been in charge.
 	Epoch int64
-	// nodes and jobs hold the highest generation of a command per target.
-	nodes   map[slurm.NodeName]int64
-	jobs    map[event.JobID]int64
-	results []storedResult // oldest first
+	// nodes, jobs and partitions hold the highest generation of a command per
+	// target. Notices have their own: what is written on a job must not keep
+	// an earlier release of it from being sent again.
+	nodes      map[slurm.NodeName]int64
+	jobs       map[event.JobID]int64
+	notices    map[event.JobID]int64
+	partitions map[slurm.PartitionName]int64
+	results    []storedResult // oldest first
 }
 
 // storedResult is the outcome of a command. A result that the cloud has
@@ -52,11 +58,13 @@ type storedResult struct {
 // chargeWire is a charge as it is stored: targets of equal generation are one
 // hostlist or one list of ids.
 type chargeWire struct {
-	Version int              `json:"v"`
-	Epoch   int64            `json:"epoch"`
-	Nodes   []nodeGeneration `json:"nodes,omitempty"`
-	Jobs    []jobGeneration  `json:"jobs,omitempty"`
-	Results []storedResult   `json:"results,omitempty"`
+	Version    int                           `json:"v"`
+	Epoch      int64                         `json:"epoch"`
+	Nodes      []nodeGeneration              `json:"nodes,omitempty"`
+	Jobs       []jobGeneration               `json:"jobs,omitempty"`
+	Notices    []jobGeneration               `json:"notices,omitempty"`
+	Partitions map[slurm.PartitionName]int64 `json:"partitions,omitempty"`
+	Results    []storedResult                `json:"results,omitempty"`
 }
 
 type nodeGeneration struct {
@@ -73,7 +81,9 @@ type jobGeneration struct {
 // an error the charge still holds what could be read, at least the epoch if at
 // all possible.
 func readCharge(state []byte) (*charge, error) {
-	c := &charge{nodes: map[slurm.NodeName]int64{}, jobs: map[event.JobID]int64{}}
+	c := &charge{
+		nodes: map[slurm.NodeName]int64{}, jobs: map[event.JobID]int64{}, notices: map[event.JobID]int64{}, partitions: map[slurm.PartitionName]int64{},
+	}
 	if len(state) == 0 {
 		return c, nil
 	}
@@ -104,13 +114,17 @@ func readCharge(state []byte) (*charge, error) {
 			c.nodes[name] = max(c.nodes[name], g.Generation)
 		}
 	}
-	for _, g := range wire.Jobs {
-		for _, id := range g.Jobs {
-			c.jobs[id] = max(c.jobs[id], g.Generation)
-		}
-	}
+	readJobGenerations(c.jobs, wire.Jobs)
+	readJobGenerations(c.notices, wire.Notices)
+	maps.Copy(c.partitions, wire.Partitions)
 	c.results = wire.Results
 	return c, nil
+}
+
+func readJobGenerations(into map[event.JobID]int64, wire []jobGeneration) {
+	for _, g := range wire {
+		rememberJobs(into, g.Jobs, g.Generation)
+	}
 }
 
 // gzipMagic begins a compressed state; JSON begins with a brace.
@@ -144,6 +158,8 @@ func (c *charge) encode(now time.Time) ([]byte, error) {
 		switch {
 		case len(c.results) > 1:
 			c.results = c.results[len(c.results)/2:]
+		case len(c.notices) > 0:
+			forgetLowest(c.notices, len(c.notices)/2)
 		case len(c.jobs) > 0:
 			forgetLowest(c.jobs, len(c.jobs)/2)
 		case len(c.nodes) > 0:
@@ -160,6 +176,7 @@ func (c *charge) expire(now time.Time) {
 		c.results = slices.Delete(c.results, 0, extra)
 	}
 	forgetLowest(c.jobs, jobGenerationsKept)
+	forgetLowest(c.notices, jobGenerationsKept)
 }
 
 // forgetLowest keeps the targets of the highest generations.
@@ -176,16 +193,13 @@ func forgetLowest[K cmp.Ordered](generations map[K]int64, keep int) {
 }
 
 func (c *charge) pack() ([]byte, error) {
-	wire := chargeWire{Version: stateVersion, Epoch: c.Epoch, Results: c.results}
+	wire := chargeWire{
+		Version: stateVersion, Epoch: c.Epoch, Jobs: packJobs(c.jobs), Notices: packJobs(c.notices), Partitions: c.partitions, Results: c.results,
+	}
 	for g, names := range byGeneration(c.nodes) {
 		wire.Nodes = append(wire.Nodes, nodeGeneration{Generation: g, Nodes: slurm.FormatHostlist(names)})
 	}
-	for g, ids := range byGeneration(c.jobs) {
-		slices.Sort(ids)
-		wire.Jobs = append(wire.Jobs, jobGeneration{Generation: g, Jobs: ids})
-	}
 	slices.SortFunc(wire.Nodes, func(a, b nodeGeneration) int { return cmp.Compare(a.Generation, b.Generation) })
-	slices.SortFunc(wire.Jobs, func(a, b jobGeneration) int { return cmp.Compare(a.Generation, b.Generation) })
 	text, err := json.Marshal(wire)
 	if err != nil {
 		return nil, fault.New(fault.Bug, "store session state", err)
@@ -202,6 +216,15 @@ func (c *charge) pack() ([]byte, error) {
 		return nil, fault.New(fault.Bug, "store session state", err)
 	}
 	return packed.Bytes(), nil
+}
+
+func packJobs(generations map[event.JobID]int64) (wire []jobGeneration) {
+	for g, ids := range byGeneration(generations) {
+		slices.Sort(ids)
+		wire = append(wire, jobGeneration{Generation: g, Jobs: ids})
+	}
+	slices.SortFunc(wire, func(a, b jobGeneration) int { return cmp.Compare(a.Generation, b.Generation) })
+	return wire
 }
 
 func byGeneration[K comparable](generations map[K]int64) map[int64][]K {
@@ -226,13 +249,20 @@ func (c *charge) know(ids []string) {
 	}
 }
 
-// toRepeat gives the results that the cloud may not know yet.
+// toRepeat gives the results that the cloud may not know yet, as many as a
+// snapshot can carry: the oldest come first, and make room once they are known.
 func (c *charge) toRepeat(now time.Time) []event.CommandResult {
 	var out []event.CommandResult
+	bytes := 0
 	for _, r := range c.results {
-		if !r.Known && now.Sub(r.At) <= resultsFor {
-			out = append(out, r.CommandResult)
+		if r.Known || now.Sub(r.At) > resultsFor {
+			continue
 		}
+		bytes += len(r.Stale) + len(r.Failed) + len(r.Error)
+		if len(out) > 0 && bytes > maxRepeatedBytes || len(out) == resultsKept {
+			break
+		}
+		out = append(out, r.CommandResult)
 	}
-	return out[max(0, len(out)-resultsKept):]
+	return out
 }

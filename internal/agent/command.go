@@ -26,6 +26,8 @@ const (
 	maxErrorBytes  = 300
 	maxListBytes   = 4000
 	maxCommandJobs = 1000
+	// maxJobListBytes takes the ids of maxCommandJobs.
+	maxJobListBytes = 20_000
 )
 
 // errNotYet postpones a command whose targets are about to become ready.
@@ -123,7 +125,11 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 	t.crash(pointReadBack)
 	result.ID, result.Generation = command.ID, command.Generation
 	result.Error = bounded(result.Error, maxErrorBytes)
-	result.Stale, result.Failed = boundedList(result.Stale), boundedList(result.Failed)
+	bound := boundedList
+	if len(command.Jobs) > 0 {
+		bound = boundedJobs
+	}
+	result.Stale, result.Failed = bound(result.Stale), bound(result.Failed)
 	t.keep(result)
 	t.crash(pointRemembered)
 	t.Logger.Info("carried out command", logging.CommandID, command.ID, logging.Kind, string(command.Kind),
@@ -148,6 +154,14 @@ func boundedList(list string) string {
 	return list
 }
 
+// boundedJobs cuts a list of job ids at a comma.
+func boundedJobs(list string) string {
+	if len(list) <= maxJobListBytes {
+		return list
+	}
+	return list[:max(strings.LastIndexByte(list[:maxJobListBytes], ','), 0)]
+}
+
 func refused(format string, args ...any) event.CommandResult {
 	return event.CommandResult{State: event.ResultRefused, Error: fmt.Sprintf(format, args...)}
 }
@@ -156,17 +170,23 @@ func failed(err error) event.CommandResult {
 	return event.CommandResult{State: event.ResultFailed, Error: err.Error()}
 }
 
-// notYet are the known commands that this version does not carry out.
-var notYet = []event.CommandKind{event.ReleaseJobs, event.RevokeJobs, event.GatePartition, event.NoticeJobs}
-
 // carryOut does what a command asks, as far as its targets still are what the
 // cloud took them for. The only errors are errNotYet and errLapsed.
 func (t *term) carryOut(ctx context.Context, c event.SlurmCommand) (event.CommandResult, error) {
-	if c.Kind == event.BeginNow {
-		return t.beginNow(ctx, c)
-	}
-	if slices.Contains(notYet, c.Kind) {
-		return refused("%s is not yet carried out by this version", c.Kind), nil
+	switch c.Kind {
+	case event.BeginNow:
+		return t.carryOutOnJobs(ctx, c, t.beginNow())
+	case event.ReleaseJobs, event.RevokeJobs:
+		rule, err := t.moveJobs(c)
+		if err != nil {
+			return refused("%v", err), nil
+		}
+		return t.carryOutOnJobs(ctx, c, rule)
+	case event.NoticeJobs:
+		return t.noticeJobs(ctx, c)
+	case event.GatePartition:
+		return t.gatePartition(ctx, c)
+	default:
 	}
 	rule, known := nodeRules[c.Kind]
 	if !known {

@@ -34,13 +34,14 @@ type fakeSlurm struct {
 	controllers []slurm.Controller
 	down        error // answered to every question
 	deaf        bool  // updates change nothing
+	gate        slurm.PartitionState
 	asked       map[string]int
 	updates     []string
 	dropped     int
 }
 
 func newFakeSlurm() *fakeSlurm {
-	s := &fakeSlurm{nodes: map[slurm.NodeName]*slurm.Node{}, busy: map[slurm.NodeName]time.Time{}, asked: map[string]int{}}
+	s := &fakeSlurm{nodes: map[slurm.NodeName]*slurm.Node{}, busy: map[slurm.NodeName]time.Time{}, asked: map[string]int{}, gate: slurm.PartitionUp}
 	for i := range 4 {
 		s.setNode(fmt.Sprintf("htc-%d", i+1), "IDLE+CLOUD+POWERED_DOWN", "")
 	}
@@ -95,18 +96,28 @@ func (s *fakeSlurm) Jobs(_ context.Context, query slurm.JobQuery) ([]slurm.Job, 
 	defer done()
 	var jobs []slurm.Job
 	for _, job := range s.jobs {
-		if len(query.States) > 0 && !slices.Contains(query.States, job.State) || len(query.Jobs) > 0 && !slices.Contains(query.Jobs, job.Ref()) {
+		if len(query.States) > 0 && !slices.Contains(query.States, job.State) || len(query.Jobs) > 0 && !slices.ContainsFunc(query.Jobs, names(&job)) {
 			continue
+		}
+		if !query.AdminComment {
+			job.AdminComment = ""
 		}
 		jobs = append(jobs, job)
 	}
 	return jobs, 0, err
 }
 
+// names reports whether a reference means the job: itself, or its whole array.
+func names(job *slurm.Job) func(slurm.JobRef) bool {
+	return func(ref slurm.JobRef) bool {
+		return ref == job.Ref() || job.IsTask && ref == slurm.JobRef{Job: job.ArrayID}
+	}
+}
+
 func (s *fakeSlurm) Partitions(context.Context) ([]slurm.Partition, error) {
 	done, err := s.ask("partitions")
 	defer done()
-	return []slurm.Partition{{Name: "htc", State: slurm.PartitionUp, MaxTime: slurm.Unlimited, MaxNodes: slurm.UnlimitedNodes, SuspendTime: slurm.Unlimited}}, err
+	return []slurm.Partition{{Name: "htc", State: s.gate, MaxTime: slurm.Unlimited, MaxNodes: slurm.UnlimitedNodes, SuspendTime: slurm.Unlimited}}, err
 }
 
 func (s *fakeSlurm) Config(context.Context) (slurm.Config, error) {
@@ -166,12 +177,42 @@ func (s *fakeSlurm) UpdateJobs(_ context.Context, refs []slurm.JobRef, change sl
 	for _, ref := range refs {
 		s.updates = append(s.updates, fmt.Sprintf("job %s %+v", ref, change))
 		for i := range s.jobs {
-			if s.jobs[i].Ref() == ref && !s.deaf {
-				s.jobs[i].Eligible = time.Now()
+			if names(&s.jobs[i])(ref) && !s.deaf && err == nil {
+				s.applyTo(&s.jobs[i], change)
 			}
 		}
 	}
+	if s.deaf {
+		return slurm.Outcome{ExitCode: 1, Stderr: "slurm_update error: no"}, err
+	}
 	return slurm.Outcome{}, err
+}
+
+// applyTo changes a job as slurmctld does: it orders partitions itself.
+func (s *fakeSlurm) applyTo(job *slurm.Job, change slurm.JobUpdate) {
+	if change.AdminComment != "" && !job.State.IsFinished() {
+		job.AdminComment = change.AdminComment
+	}
+	if job.State != slurm.JobPending {
+		return
+	}
+	if len(change.Partitions) > 0 {
+		job.Partitions = slices.Sorted(slices.Values(change.Partitions))
+	}
+	if change.StartNow {
+		job.Eligible = time.Now()
+	}
+}
+
+func (s *fakeSlurm) UpdatePartition(_ context.Context, name slurm.PartitionName, state slurm.PartitionState) (slurm.Outcome, error) {
+	done, err := s.ask("update")
+	defer done()
+	s.updates = append(s.updates, fmt.Sprintf("partition %s %s", name, state))
+	if err != nil || s.deaf {
+		return slurm.Outcome{ExitCode: 1, Stderr: "slurm_update error: no"}, err
+	}
+	s.gate = state
+	return slurm.Outcome{}, nil
 }
 
 func (s *fakeSlurm) SetNodeAddr(_ context.Context, name slurm.NodeName, address string) (slurm.Outcome, error) {
@@ -301,11 +342,14 @@ func (b *fakeBus) put(t *testing.T, c event.SlurmCommand) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.putBody(m.ID, m.Body)
+	b.putMessage(bus.Received{ID: m.ID, Body: m.Body, Properties: map[string]any{event.EncodingProperty: m.Encoding}})
 }
 
-func (b *fakeBus) putBody(id string, body []byte) {
-	b.set(func(b *fakeBus) { b.waiting = append(b.waiting, bus.Received{ID: id, Body: body, DeliveryCount: 1}) })
+func (b *fakeBus) putBody(id string, body []byte) { b.putMessage(bus.Received{ID: id, Body: body}) }
+
+func (b *fakeBus) putMessage(m bus.Received) {
+	m.DeliveryCount = 1
+	b.set(func(b *fakeBus) { b.waiting = append(b.waiting, m) })
 }
 
 type fakeSession struct {
@@ -419,7 +463,7 @@ const (
 
 func (w *world) options() agent.Options {
 	return agent.Options{
-		Cluster: cluster, Nodearrays: []agent.Nodearray{{Name: "htc", Nodes: []slurm.NodeName{"htc-1", "htc-2", "htc-3", "htc-4"}}},
+		Cluster: cluster, Nodearrays: []agent.Nodearray{{Name: "htc", Partition: "htc", Nodes: []slurm.NodeName{"htc-1", "htc-2", "htc-3", "htc-4"}}},
 		Slurm: w.slurm, Bus: w.bus, Spool: w.spool, Pokes: w.pokes, PressureQueue: pressureQueue, CommandQueue: commandQueue,
 		Host: "head1", Version: "test", Poll: poll, Heartbeat: heartbeat, Logger: slog.New(slog.NewTextHandler(w.log, nil)),
 	}

@@ -31,9 +31,8 @@ type term struct {
 	// has not settled yet.
 	commands chan []bus.Received
 	backlog  []bus.Received
-	// postponed says when commands that cannot be carried out yet were first
-	// looked at.
-	postponed map[string]time.Time
+	// postponed is what is known of commands that cannot be carried out yet.
+	postponed map[string]*jobPass
 
 	// doubt says that the connection broke: the session may have been another's
 	// since.
@@ -80,7 +79,7 @@ func (a *Agent) begin(ctx context.Context, session Session, accepting time.Time)
 	}
 	a.crash(pointEpochWritten)
 	t := &term{
-		Agent: a, session: session, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(), postponed: map[string]time.Time{},
+		Agent: a, session: session, charge: c, commands: make(chan []bus.Received), lastController: a.Clock.Now(), postponed: map[string]*jobPass{},
 	}
 	t.held.Store(&accepting)
 	return t, nil

@@ -51,13 +51,15 @@ type SlurmCommand struct {
 	Attempt int `json:"attempt"`
 	// Nodes is a hostlist.
 	Nodes string `json:"nodes,omitempty"`
-	Jobs  JobIDs `json:"jobs,omitzero"`
+	// Jobs are at most 1000; "117" is a job or a whole array.
+	Jobs JobIDs `json:"jobs,omitzero"`
 	// Partition is the partition of gate_partition; Partitions the new list of
-	// release_jobs and revoke_jobs.
+	// release_jobs and revoke_jobs, whole: every partition outside the policy
+	// that the jobs have must be in it.
 	Partition  string   `json:"partition,omitempty"`
 	Partitions []string `json:"partitions,omitempty"`
 	// Value is the new state of gate_partition, the address of set_node_addr,
-	// the text of notice_jobs, ExcludeKeep or ExcludeAllow.
+	// the text of notice_jobs (200 bytes of it count), ExcludeKeep or ExcludeAllow.
 	Value  string `json:"value,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Expect Expect `json:"expect"`

@@ -224,8 +224,11 @@ type CommandResult struct {
 	ID         string      `json:"id"`
 	Generation int64       `json:"generation"`
 	State      ResultState `json:"state"`
-	// Stale and Failed are hostlists: targets that were left alone because
-	// Expect no longer held, and targets whose read-back was wrong.
+	// Stale and Failed name targets: those that were left alone because
+	// Expect no longer held, and those whose read-back was wrong. All others
+	// are as the command wants them. Nodes are a hostlist, jobs are ids with
+	// commas, a partition is its name. Of an array that the command named
+	// whole, single tasks may be named.
 	Stale  string `json:"stale,omitempty"`
 	Failed string `json:"failed,omitempty"`
 	Error  string `json:"error,omitempty"`
@@ -236,11 +239,19 @@ type ResultState string
 
 // The outcomes of a command.
 const (
-	ResultOK         ResultState = "ok"
-	ResultStale      ResultState = "stale"
-	ResultRefused    ResultState = "refused"
+	// ResultOK: at least one target is as the command wants it, some may be
+	// Stale, and none has failed.
+	ResultOK ResultState = "ok"
+	// ResultStale: every target was left alone.
+	ResultStale ResultState = "stale"
+	// ResultRefused: nothing was done and never will be; Error says why.
+	ResultRefused ResultState = "refused"
+	// ResultSuperseded: a command of a higher generation has touched every
+	// target.
 	ResultSuperseded ResultState = "superseded"
-	ResultFailed     ResultState = "failed"
+	// ResultFailed: the targets in Failed do not show what was asked for;
+	// Error is Slurm's complaint, or "rate" for notices over the agent's rate.
+	ResultFailed ResultState = "failed"
 )
 
 // Problem is an error on the head node that nobody else can report.

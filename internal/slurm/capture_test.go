@@ -96,11 +96,15 @@ func shortFields(t *testing.T, format []byte) []string {
 }
 
 func jobLine(j *Job) string {
+	comment := ""
+	if j.AdminComment != "" {
+		comment = fmt.Sprintf(" comment=%q", j.AdminComment)
+	}
 	return fmt.Sprintf("%s id=%d %s parts=%v user=%s account=%q qos=%q reason=%q desc=%q nodes=%d cpus=%d tasks=%d mem=%d/%d gpus=%d "+
-		"limit=%v features=%q named=%v batch=%v requeue=%v restarts=%d submit=%s eligible=%s start=%s end=%s prio=%d on=%s",
+		"limit=%v features=%q named=%v batch=%v requeue=%v restarts=%d submit=%s eligible=%s start=%s end=%s prio=%d on=%s%s",
 		j.Ref(), j.ID, j.State, j.Partitions, j.User, j.Account, j.QOS, j.Reason, j.Description, j.NodeCount, j.CPUs, j.Tasks,
 		j.MinMemoryMB, j.TotalMemoryMB, j.GPUs, j.TimeLimit, j.Features, j.RequiresNodes, j.IsBatch, j.Requeue, j.Restarts,
-		clock(j.Submitted), clock(j.Eligible), clock(j.Started), clock(j.Ended), j.Priority, FormatHostlist(j.Nodes))
+		clock(j.Submitted), clock(j.Eligible), clock(j.Started), clock(j.Ended), j.Priority, FormatHostlist(j.Nodes), comment)
 }
 
 func clock(at time.Time) string {
@@ -112,7 +116,7 @@ func clock(at time.Time) string {
 
 func capturedJobs(t testing.TB, fields []string, data []byte) ([]Job, int) {
 	t.Helper()
-	jobs, dropped, err := parseJobs(bytes.NewReader(data), newTableParser(capturedColumns(jobColumns, fields)), "\n")
+	jobs, dropped, err := parseJobs(bytes.NewReader(data), newTableParser(capturedColumns(JobQuery{AdminComment: true}.columns().columns, fields)), "\n")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 func TestOnlyFieldsOfBothVersionsAreAskedFor(t *testing.T) {
 	for _, version := range versions {
 		squeue := longFields(capture(t, version, "squeue-O.format.txt"))
-		for _, name := range newTableParser(jobColumns).names() {
+		for _, name := range (JobQuery{AdminComment: true}).columns().names() {
 			// The captures have this one as %Q; Slurm keeps one table of
 			// fields for both ways of asking, and 22.05.8 took it as
 			// PriorityLong (squeue-product.txt).

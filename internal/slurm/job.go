@@ -102,6 +102,9 @@ type Job struct {
 	Priority uint32
 	// Nodes are the nodes of a configuring, running or finished job.
 	Nodes []NodeName
+	// AdminComment is what an administrator wrote, its first 256 bytes; only
+	// where JobQuery.AdminComment asked for it.
+	AdminComment string
 }
 
 // Ref names the job for an update: the task of an array, or the job.
@@ -120,6 +123,19 @@ type JobQuery struct {
 	// Jobs are the wanted jobs, about 10,000 at most; none means all. A job
 	// that Slurm no longer knows is simply absent from the answer.
 	Jobs []JobRef
+	// AdminComment asks for Job.AdminComment, too, which may be long.
+	AdminComment bool
+}
+
+// columns are what is asked for. The comment comes last: it may hold anything,
+// and must not cost its job.
+func (q JobQuery) columns() *tableParser[jobRow] {
+	if !q.AdminComment {
+		return newTableParser(jobColumns)
+	}
+	parser := newTableParser(slices.Concat(jobColumns, []column[jobRow]{adminComment}))
+	parser.openEnd = true
+	return parser
 }
 
 func (q JobQuery) args() ([]string, error) {
@@ -153,7 +169,7 @@ func (c *Client) Jobs(ctx context.Context, query JobQuery) (jobs []Job, dropped 
 	if err != nil {
 		return nil, 0, err
 	}
-	parser := newTableParser(jobColumns)
+	parser := query.columns()
 	end := newRecordEnd()
 	args = append(args, "-O", outputFormat(parser.names(), end))
 	exit, err := c.run(ctx, "squeue", args, func(stdout io.Reader) (err error) {

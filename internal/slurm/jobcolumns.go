@@ -138,6 +138,15 @@ var jobColumns = []column[jobRow]{
 	}},
 }
 
+// adminComment is asked for by the name that both versions take: they refuse
+// AdminComment (measured).
+var adminComment = column[jobRow]{"admin_comment", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+	if !isAbsent(text) {
+		r.AdminComment = printable(text, maxDescriptionBytes)
+	}
+	return true
+}}
+
 // jobRow is a job while it is read: what a job's totals are worked out from.
 type jobRow struct {
 	Job

@@ -161,8 +161,8 @@ type JobUpdate struct {
 	AdminComment string
 }
 
-// UpdateJobs makes the same change to all jobs. Updating one task splits it off
-// its array's record; naming an array changes all of its tasks, running ones
+// UpdateJobs makes the same change to all jobs. Updating some tasks splits each
+// off its array's record; naming an array changes all of its tasks, running ones
 // included. Errors are those of UpdateNodes.
 func (c *Client) UpdateJobs(ctx context.Context, jobs []JobRef, change JobUpdate) (Outcome, error) {
 	args, err := change.args()
@@ -178,12 +178,12 @@ func (c *Client) UpdateJobs(ctx context.Context, jobs []JobRef, change JobUpdate
 		}
 	}
 	var outcome Outcome
-	for some := range slices.Chunk(jobs, maxJobsPerRun) {
+	for _, some := range batches(jobs) {
 		// 26.05 fails for each job of a list by itself, so a repeat of the
 		// whole list would never see all of them succeed at once.
 		narrow := func(stderr string) []string {
 			some = stillBusy(some, stderr)
-			return append([]string{"JobId=" + joinRefs(some)}, args...)
+			return append([]string{"JobId=" + jobList(some)}, args...)
 		}
 		if err := c.updateUntilTaken(ctx, &outcome, narrow(""), narrow); err != nil {
 			return outcome, err
