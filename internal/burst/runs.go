@@ -28,10 +28,10 @@ func (m Memory) expectedRun(account, user string, limit time.Duration) time.Dura
 		return unlimitedRun
 	}
 	i, known := slices.BinarySearchFunc(m.Runs, user, func(r RunRatio, user string) int { return compareOwner(r, account, user) })
-	if !known {
+	if !known || m.Runs[i].Ratio >= maxRunRatio {
 		return limit
 	}
-	return min(limit, time.Duration(float64(limit)*m.Runs[i].Ratio))
+	return time.Duration(float64(limit) * m.Runs[i].Ratio)
 }
 
 // learnRuns takes finished jobs into the means of their owners.

@@ -88,8 +88,11 @@ func (a *advancing) price(name NodearrayName) (Money, bool) {
 	return 0, false
 }
 
-// renew commits a job's whole time limit from now on.
+// renew commits a job's whole time limit from now on, at the present price.
 func (a *advancing) renew(j *CloudJob) {
+	if rate, known := a.price(j.Nodearray); known {
+		j.Rate = rate
+	}
 	j.Committed = commitment(j.Rate, j.Nodes, j.TimeLimit)
 	j.CommittedAt = a.now.UTC()
 }
@@ -158,7 +161,7 @@ func (a *advancing) run(r *RunningJob) {
 	}
 	if r.Nodearray != j.Nodearray {
 		j.Nodearray = r.Nodearray
-		if rate, ok := a.price(r.Nodearray); ok {
+		if rate, priced := a.price(r.Nodearray); priced {
 			j.Rate = rate
 		}
 	}
@@ -167,9 +170,9 @@ func (a *advancing) run(r *RunningJob) {
 	}
 	j.TimeLimit = r.TimeLimit
 	j.Committed = commitment(j.Rate, j.Nodes, j.TimeLimit)
-	if fresh { // it was revoked, or somebody else let it in
+	if fresh { // a new run, or one that nobody let in: revoked, or mere shadow
 		j.Shadow, j.RevokedAt = false, time.Time{}
-		j.CommittedAt = a.now.UTC()
+		a.renew(j)
 	}
 	if !r.Configuring && j.StartedAt.IsZero() {
 		j.StartedAt = a.started(r)
@@ -193,10 +196,7 @@ func (a *advancing) started(r *RunningJob) time.Time {
 
 // adopt takes in a job that was submitted to the cloud, or was forgotten.
 func (a *advancing) adopt(r *RunningJob) {
-	rate, _ := a.price(r.Nodearray)
-	j := CloudJob{
-		ID: r.ID, Nodearray: r.Nodearray, User: r.User, Account: r.Account, Nodes: max(0, r.Nodes), Rate: rate, TimeLimit: r.TimeLimit,
-	}
+	j := CloudJob{ID: r.ID, Nodearray: r.Nodearray, User: r.User, Account: r.Account, Nodes: max(0, r.Nodes), TimeLimit: r.TimeLimit}
 	a.renew(&j)
 	if !r.Configuring {
 		j.StartedAt = a.started(r)
