@@ -42,9 +42,16 @@ func TestUsed(t *testing.T) {
 		period Period
 		want   Money
 	}{
-		{ScopeCluster, "", Hour, 20}, {ScopeCluster, "", Day, 30}, {ScopeCluster, "", Month, 40},
-		{ScopeNodearray, "htc", Hour, 20}, {ScopeNodearray, "hpc", Hour, 0}, {ScopeNodearray, "hpc", Month, 0},
-		{ScopeAccount, "chem", Hour, 15}, {ScopeAccount, "chem", Day, 25}, {ScopeAccount, "chem", Month, 35}, {ScopeAccount, "bio", Month, 0},
+		{ScopeCluster, "", Hour, 20},
+		{ScopeCluster, "", Day, 30},
+		{ScopeCluster, "", Month, 40},
+		{ScopeNodearray, "htc", Hour, 20},
+		{ScopeNodearray, "hpc", Hour, 0},
+		{ScopeNodearray, "hpc", Month, 0},
+		{ScopeAccount, "chem", Hour, 15},
+		{ScopeAccount, "chem", Day, 25},
+		{ScopeAccount, "chem", Month, 35},
+		{ScopeAccount, "bio", Month, 0},
 		{Scope("galaxy"), "", Month, 0},
 	} {
 		if got := m.used(priced(), Budget{Scope: c.scope, Name: c.name, Period: c.period}, origin.Add(10*time.Minute)); got != c.want*unit {
@@ -67,43 +74,50 @@ func TestAfford(t *testing.T) {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}}, "htc", "chem", 10 * unit, Reason{},
 		},
 		"no more than a hard limit may be used": {
-			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}}, "hpc", "bio", 10*unit + 1,
+			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}},
+			"hpc", "bio", 10*unit + 1,
 			Reason{ReasonBudgetHard, "the cluster's budget for the hour is used up to 20.00 of 30.00, and the job asks for 10.00"},
 		},
 		"an absurd amount is more than any limit": {
-			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}}, "hpc", "bio", math.MaxInt64,
+			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}},
+			"hpc", "bio", math.MaxInt64,
 			Reason{ReasonBudgetHard, "the cluster's budget for the hour is used up to 20.00 of 30.00, and the job asks for 9223372036854.78"},
 		},
 		"one nodearray's budget is not another's": {
 			[]Budget{{Scope: ScopeNodearray, Name: "hpc", Period: Day, Hard: 1}}, "htc", "chem", 10 * unit, Reason{},
 		},
 		"a nodearray's budget bounds every account": {
-			[]Budget{{Scope: ScopeNodearray, Name: "htc", Period: Day, Hard: 35 * unit}}, "htc", "bio", 6 * unit,
+			[]Budget{{Scope: ScopeNodearray, Name: "htc", Period: Day, Hard: 35 * unit}},
+			"htc", "bio", 6 * unit,
 			Reason{ReasonBudgetHard, "the budget of nodearray htc for the day is used up to 30.00 of 35.00, and the job asks for 6.00"},
 		},
 		"one account's budget is not another's": {
 			[]Budget{{Scope: ScopeAccount, Name: "bio", Period: Month, Hard: 1}}, "htc", "chem", 10 * unit, Reason{},
 		},
 		"an account's budget bounds it everywhere": {
-			[]Budget{{Scope: ScopeAccount, Name: "chem", Period: Month, Hard: 40 * unit}}, "hpc", "chem", 5*unit + 1,
+			[]Budget{{Scope: ScopeAccount, Name: "chem", Period: Month, Hard: 40 * unit}},
+			"hpc", "chem", 5*unit + 1,
 			Reason{ReasonBudgetHard, "the budget of account chem for the month is used up to 35.00 of 40.00, and the job asks for 5.00"},
 		},
 		"above the medium limit a cheap job goes": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit, MediumJobCost: 2 * unit}}, "htc", "chem", 2 * unit, Reason{},
 		},
 		"above the medium limit no other job goes": {
-			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit, MediumJobCost: 2 * unit}}, "htc", "chem", 3 * unit,
+			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit, MediumJobCost: 2 * unit}},
+			"htc", "chem", 3 * unit,
 			Reason{ReasonBudgetMedium, "the cluster's budget for the hour is used up to 20.00 of 15.00, and the job asks for 3.00, where one may ask for 2.00"},
 		},
 		"a dear job may not pass the medium limit": {
-			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 21 * unit, MediumJobCost: 2 * unit}}, "htc", "chem", 3 * unit,
+			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 21 * unit, MediumJobCost: 2 * unit}},
+			"htc", "chem", 3 * unit,
 			Reason{ReasonBudgetMedium, "the cluster's budget for the hour is used up to 20.00 of 21.00, and the job asks for 3.00, where one may ask for 2.00"},
 		},
 		"a dear job may reach the medium limit": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 23 * unit, MediumJobCost: 2 * unit}}, "htc", "chem", 3 * unit, Reason{},
 		},
 		"a hard limit is named before a medium one": {
-			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit}, {Scope: ScopeAccount, Name: "chem", Period: Hour, Hard: 16 * unit}}, "htc", "chem", 3 * unit,
+			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit}, {Scope: ScopeAccount, Name: "chem", Period: Hour, Hard: 16 * unit}},
+			"htc", "chem", 3 * unit,
 			Reason{ReasonBudgetHard, "the budget of account chem for the hour is used up to 15.00 of 16.00, and the job asks for 3.00"},
 		},
 		"a soft limit holds nothing": {[]Budget{{Scope: ScopeCluster, Period: Hour, Soft: 1}}, "htc", "chem", 10 * unit, Reason{}},
@@ -166,8 +180,10 @@ func TestNodesFor(t *testing.T) {
 func TestASoftLimitIsToldOncePerPeriod(t *testing.T) {
 	p, m := priced(), spent()
 	p.Budgets = []Budget{
-		{Scope: ScopeNodearray, Name: "htc", Period: Hour, Soft: 20 * unit}, {Scope: ScopeCluster, Period: Hour, Soft: 20*unit + 1},
-		{Scope: ScopeAccount, Name: "chem", Period: Day, Soft: 1}, {Scope: ScopeCluster, Period: Month},
+		{Scope: ScopeNodearray, Name: "htc", Period: Hour, Soft: 20 * unit},
+		{Scope: ScopeCluster, Period: Hour, Soft: 20*unit + 1},
+		{Scope: ScopeAccount, Name: "chem", Period: Day, Soft: 1},
+		{Scope: ScopeCluster, Period: Month},
 	}
 	now := origin.Add(10 * time.Minute)
 	var texts []string
