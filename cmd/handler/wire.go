@@ -13,8 +13,10 @@ import (
 
 	"github.com/slurmburst/slurmburst/cmd/internal/connect"
 	"github.com/slurmburst/slurmburst/handlers"
+	"github.com/slurmburst/slurmburst/internal/burst"
 	"github.com/slurmburst/slurmburst/internal/config"
 	"github.com/slurmburst/slurmburst/internal/cyclecloud"
+	"github.com/slurmburst/slurmburst/internal/fault"
 	"github.com/slurmburst/slurmburst/internal/policy"
 	"github.com/slurmburst/slurmburst/internal/reconcile"
 	"github.com/slurmburst/slurmburst/internal/slurm"
@@ -68,12 +70,36 @@ func loadClusters(settings config.App) (map[string]reconcile.Cluster, []string, 
 			problems = append(problems, fmt.Errorf("policy of cluster %s: %w", d.Cluster, err))
 			continue
 		}
+		text, err := os.ReadFile(d.File)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("policy of cluster %s: %w", d.Cluster, err))
+			continue
+		}
 		names = append(names, string(d.Cluster))
 		clusters[string(d.Cluster)] = reconcile.Cluster{
-			Policy: d.Burst(), CycleCloud: client, CycleCloudCluster: cyclecloud.ClusterName(d.CycleCloud.Cluster),
+			Policy: d.Burst(), PolicyText: string(text), ParsePolicy: successor(d),
+			CycleCloud: client, CycleCloudCluster: cyclecloud.ClusterName(d.CycleCloud.Cluster),
 		}
 	}
 	return clusters, names, errors.Join(problems...)
+}
+
+// successor reads policies that an admin applies in the place of the packaged
+// one. The way to CycleCloud is opened once, from the package: another server
+// or cluster takes another package.
+func successor(packaged policy.Document) func(text string) (burst.Policy, error) {
+	return func(text string) (burst.Policy, error) {
+		d, err := policy.Parse([]byte(text), slurm.ParseHostlist)
+		switch {
+		case err != nil:
+			return burst.Policy{}, err
+		case d.Cluster != packaged.Cluster:
+			return burst.Policy{}, fault.Newf(fault.Invalid, "it is the policy of cluster %q, not of %q", d.Cluster, packaged.Cluster)
+		case d.CycleCloud != packaged.CycleCloud:
+			return burst.Policy{}, fault.Newf(fault.Invalid, "its section cyclecloud is not that of the packaged policy: deploy the app with it instead")
+		}
+		return d.Burst(), nil
+	}
 }
 
 func openCycleCloud(settings config.App, d policy.Document) (*cyclecloud.Client, error) {

@@ -23,6 +23,7 @@ func (c *Cluster) columns(f *fields) {
 	f.moment("NextDue", &c.NextDue)
 	f.count("MinWriter", &c.MinWriter)
 	f.text("PolicyVersion", &c.PolicyVersion)
+	f.text("PolicyInForce", &c.PolicyInForce)
 	f.moment("SweptAt", &c.SweptAt)
 	f.moment("SweepDue", &c.SweepDue)
 	f.text("CommitID", &c.commitID)

@@ -216,3 +216,33 @@ func purge(t *testing.T, w world) {
 		t.Errorf("%d commands left, %v", len(open), err)
 	}
 }
+
+func enforced(t *testing.T, w world) {
+	ctx := t.Context()
+	mustCommit(t, w, ledger.Commit{Cluster: mustLoad(t, w, "c1").Cluster})
+	first := ledger.Policy{Cluster: "c1", Version: "v/1", Text: "a: 1\n", Author: "eva", AppliedAt: moment(0)}
+	second := ledger.Policy{Cluster: "c1", Version: "v/2", Text: "a: 2\n", Author: "bob", AppliedAt: moment(1)}
+	for _, p := range []ledger.Policy{first, second, second, first} {
+		before := mustLoad(t, w, "c1").Cluster
+		if err := w.EnforcePolicy(ctx, "c1", p); err != nil {
+			t.Fatal(err)
+		}
+		after := mustLoad(t, w, "c1").Cluster
+		moved := before.PolicyInForce != p.Version
+		if after.PolicyInForce != p.Version || (after.Revision > before.Revision) != moved || moved && after.NextDue.IsZero() {
+			t.Errorf("the cluster after %s: %+v", p.Version, after)
+		}
+		p.Current = true
+		got, found, err := w.FindPolicy(ctx, "c1", p.Version)
+		if err != nil || !found {
+			t.Fatal(found, err)
+		}
+		same(t, "the stored version", got, p)
+	}
+	if _, found, err := w.FindPolicy(ctx, "c1", "v/3"); found || err != nil {
+		t.Errorf("a version that nobody stored: %t, %v", found, err)
+	}
+	if _, found, err := w.FindPolicy(ctx, "c2", "v/1"); found || err != nil {
+		t.Errorf("another cluster's version: %t, %v", found, err)
+	}
+}

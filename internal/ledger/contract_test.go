@@ -63,6 +63,7 @@ var scenarios = []struct {
 	{"decisions come newest first across days and one comes with its facts", decisions},
 	{"failures come newest first and a repeat adds nothing", failures},
 	{"one policy is in force", policies},
+	{"an enforced policy is stored and named by the cluster", enforced},
 	{"clusters are listed with their heartbeats", clusterList},
 	{"purge removes what is old and keeps what is open", purge},
 	{"tables deleted under a running system come back", healing},

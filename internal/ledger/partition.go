@@ -31,6 +31,9 @@ type Cluster struct {
 	MinWriter int
 	// PolicyVersion is the version of the policy that the last commit followed.
 	PolicyVersion string
+	// PolicyInForce is the version that an admin put in force; empty while the
+	// one that the app was packaged with is.
+	PolicyInForce string
 	// SweptAt and SweepDue are when the sweep last ended and next has to run.
 	SweptAt, SweepDue time.Time
 

@@ -203,6 +203,9 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 		return nil
 	}
 	p.noteProblems()
+	if err := p.seedPolicy(ctx); err != nil {
+		return err
+	}
 	p.crash(pointDecided)
 	committed, err := p.commit(ctx, due, plan, d.intents)
 	if err != nil {

@@ -53,6 +53,10 @@ type pass struct {
 	strays   map[string]ledger.Node // rows of names that the policy does not name
 	// announced are the nodes whose rows the last commit said it may write.
 	announced map[string]bool
+	// refusal says that the policy in force cannot be followed, refused that
+	// this was just found out.
+	refusal burst.Hold
+	refused bool
 	// surprised says that an effect came out differently than planned.
 	surprised bool
 	// unsettled says that an intent stays open, committed that this pass moved
@@ -79,6 +83,9 @@ func (p *pass) run(ctx context.Context) (Result, error) {
 	p.crash(pointLoaded)
 	if err := part.Cluster.Admit(ledger.Writer); err != nil {
 		return Result{}, err // what a newer version wrote is not even read
+	}
+	if err := p.choosePolicy(ctx); err != nil {
+		return Result{}, err
 	}
 	if !p.acceptSnapshot() {
 		return Result{Outcome: OutcomeDuplicate, Revision: part.Cluster.Revision}, nil
@@ -131,7 +138,7 @@ func (p *pass) acceptSnapshot() bool {
 // enough: same digest, nothing due, nothing open.
 func (p *pass) unchanged() bool {
 	c := p.part.Cluster
-	return p.fresh && !p.reset && p.part.Found && p.trigger.snapshot.digest == p.part.Snapshot.Digest &&
+	return p.fresh && !p.reset && !p.refused && p.part.Found && p.trigger.snapshot.digest == p.part.Snapshot.Digest &&
 		len(p.part.Intents) == 0 && len(p.part.Facts) == 0 && (c.NextDue.IsZero() || p.Now().Before(c.NextDue)) &&
 		c.PolicyVersion == p.config.Policy.Version && p.part.Heartbeat.Digest == p.part.Snapshot.Digest
 }
@@ -314,6 +321,9 @@ func (p *pass) decide(ctx context.Context) (Result, error) {
 	for range maxRounds {
 		p.surprised = false
 		now, plan := p.plan(ctx)
+		if p.refusal.Reason.Code != "" {
+			plan.Holds = append(plan.Holds, p.refusal)
+		}
 		if err := p.commitAndAct(ctx, now, plan); err != nil {
 			return Result{}, err
 		}

@@ -33,6 +33,8 @@ type Ledger interface {
 	PutCommands(ctx context.Context, cluster string, commands []ledger.Command) ([]ledger.Command, []string, error)
 	AppendDecision(ctx context.Context, cluster string, d ledger.Decision) error
 	AppendFailures(ctx context.Context, cluster string, failures []ledger.Failure) error
+	FindPolicy(ctx context.Context, cluster, version string) (ledger.Policy, bool, error)
+	ApplyPolicy(ctx context.Context, cluster string, p ledger.Policy) error
 }
 
 // CycleCloud is the supply side. Creates and terminates carry a request id and
@@ -55,7 +57,14 @@ type Outbox interface {
 
 // Cluster is one Slurm cluster and the CycleCloud cluster that serves it.
 type Cluster struct {
-	Policy burst.Policy
+	// Policy is the one that the app was packaged with, PolicyText its file;
+	// without the text it is not stored.
+	Policy     burst.Policy
+	PolicyText string
+	// ParsePolicy reads the text of a policy that an admin applied since, and
+	// refuses one that this app cannot follow. Without it the packaged policy
+	// is in force, whatever the ledger says.
+	ParsePolicy func(text string) (burst.Policy, error)
 	// CycleCloud is the server, CycleCloudCluster the cluster's name there.
 	CycleCloud        CycleCloud
 	CycleCloudCluster cyclecloud.ClusterName
@@ -79,6 +88,8 @@ type Reconciler struct {
 	Options
 	mu    sync.Mutex
 	cache map[string]cached
+	// policies by cluster.
+	policies map[string]followed
 }
 
 // cached is what this process knows of a cluster's projections.
@@ -95,7 +106,7 @@ type cached struct {
 
 // New makes a Reconciler.
 func New(o Options) *Reconciler {
-	return &Reconciler{Options: o, cache: map[string]cached{}}
+	return &Reconciler{Options: o, cache: map[string]cached{}, policies: map[string]followed{}}
 }
 
 // Result says what one call came to, for the log and for metrics.

@@ -29,6 +29,8 @@ type site struct {
 	cloud  *fakeCloud
 	outbox *fakeOutbox
 	policy burst.Policy
+	text   string // of the packaged policy, and what reads another one
+	parse  func(string) (burst.Policy, error)
 	rec    *reconcile.Reconciler
 
 	processes int
@@ -71,7 +73,7 @@ func (s *site) process(l reconcile.Ledger, c reconcile.CycleCloud, o reconcile.O
 		Ledger: l, Outbox: o, Owner: fmt.Sprintf("test-%d", s.processes), Now: func() time.Time { return s.now },
 		Logger: slog.New(slog.DiscardHandler),
 		Clusters: map[string]reconcile.Cluster{
-			clusterName: {Policy: s.policy, CycleCloud: c, CycleCloudCluster: "Burst"},
+			clusterName: {Policy: s.policy, PolicyText: s.text, ParsePolicy: s.parse, CycleCloud: c, CycleCloudCluster: "Burst"},
 		},
 	})
 }
