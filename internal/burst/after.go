@@ -41,9 +41,12 @@ func (f Facts) After(now time.Time, p Plan) Facts {
 			change(name, func(n *Node) { n.Send(c.Kind, now, now.Add(CommandTTL)) })
 		}
 	}
-	for _, c := range p.Closings {
-		f.Nodearrays = withNodearray(f.Nodearrays, c.Nodearray)
+	for _, c := range p.Commands {
+		if len(c.Jobs) > 0 || c.Kind == GatePartition {
+			f.JobCommands = append(slices.Clip(f.JobCommands), JobCommand{Kind: c.Kind, Jobs: c.Jobs, Partition: c.Partition, ExpiresAt: now.Add(CommandTTL)})
+		}
 	}
+	f.Memory = p.Memory
 	for _, t := range p.Timers {
 		f.Nodearrays = withNodearray(f.Nodearrays, t.Nodearray)
 	}
@@ -95,11 +98,6 @@ func (n *Node) Forget() {
 }
 
 func (a NodearrayFacts) after(p Plan) NodearrayFacts {
-	for _, c := range p.Closings {
-		if c.Nodearray == a.Name && c.Until.After(a.ClosedUntil) {
-			a.ClosedUntil = c.Until
-		}
-	}
 	for _, c := range p.Creates {
 		if c.Nodearray == a.Name {
 			a.Available.Count -= len(c.Nodes)

@@ -1,7 +1,6 @@
 package burst
 
 import (
-	"slices"
 	"time"
 )
 
@@ -48,7 +47,8 @@ const (
 // reason for every change and every refusal. It is deterministic: equal
 // arguments give equal plans, in a stable order.
 func Decide(now time.Time, p Policy, f Facts) Plan {
-	d := &decision{now: now, facts: f}
+	d := &decision{now: now, policy: p, facts: f, arrays: map[NodearrayName]*arrayDecision{}}
+	d.plan.Memory = f.Memory
 	if stale, why := staleness(now, p, f.Snapshot); stale {
 		for _, array := range p.Nodearrays {
 			d.plan.Holds = append(d.plan.Holds, Hold{Nodearray: array.Name, Reason: why})
@@ -59,21 +59,29 @@ func Decide(now time.Time, p Policy, f Facts) Plan {
 		}
 		return d.plan
 	}
-	d.known = make(map[NodeName]int, len(f.Nodes))
-	for i := range f.Nodes {
-		d.known[f.Nodes[i].Name] = i
+	d.join()
+	d.recall()
+	for _, a := range d.ranked {
+		a.follow()
 	}
-	for _, array := range p.Nodearrays {
-		a := &arrayDecision{decision: d, policy: array, facts: f.nodearray(array.Name), due: map[Purpose]time.Time{}}
-		a.nodes = make([]*Node, len(array.Nodes))
-		for i, name := range array.Nodes {
-			if at, ok := d.known[name]; ok {
-				a.nodes[i] = &f.Nodes[at] // read only
-			} else {
-				a.nodes[i] = &Node{Name: name, Nodearray: array.Name}
-			}
-		}
-		a.decide()
+	o := d.newOverflow()
+	for _, a := range d.ranked {
+		a.create()
+	}
+	o.run()
+	d.plan.Warnings = d.till.warnings(&d.memory)
+	for _, a := range d.ranked {
+		a.fence()
+		a.emit()
+	}
+	o.emit()
+	d.remember()
+	for _, a := range d.ranked {
+		a.emitTimers()
+	}
+	d.plan.Memory = d.memory
+	if p.Shadow {
+		d.withhold()
 	}
 	return d.plan
 }
@@ -100,205 +108,107 @@ func (f Facts) nodearray(name NodearrayName) NodearrayFacts {
 
 // decision collects the plan of one call of Decide.
 type decision struct {
-	now   time.Time
-	facts Facts
-	known map[NodeName]int // index of facts.Nodes
-	plan  Plan
+	now    time.Time
+	policy Policy
+	facts  Facts
+	plan   Plan
+
+	known  map[NodeName]int // index of facts.Nodes
+	ranked []*arrayDecision
+	arrays map[NodearrayName]*arrayDecision
+
+	memory  Memory
+	till    *till
+	usage   *usage
+	running map[string]*RunningJob
+	// acted finds a job in the memory.
+	acted map[string]int
+	// created counts the nodes that the plan creates.
+	created int
 }
 
-// arrayDecision decides for one nodearray.
-type arrayDecision struct {
-	*decision
-	policy Nodearray
-	facts  NodearrayFacts
-	nodes  []*Node // in the policy's order
-
-	candidates []*Node // powering up, absent, and nothing forbids a create yet
-	closing    Closing
-	commands   map[CommandKind][]commandTarget
-	terminates []Terminate
-	holds      []Hold
-	holdIndex  map[Reason]int
-	begin      []string
-	due        map[Purpose]time.Time
-}
-
-type commandTarget struct {
-	node NodeName
-	why  Reason
-}
-
-func (a *arrayDecision) decide() {
-	a.commands = map[CommandKind][]commandTarget{}
-	a.holdIndex = map[Reason]int{}
-	for _, n := range a.nodes {
-		a.move(n)
+// join brings policy and facts of each nodearray together.
+func (d *decision) join() {
+	d.known = make(map[NodeName]int, len(d.facts.Nodes))
+	for i := range d.facts.Nodes {
+		d.known[d.facts.Nodes[i].Name] = i
 	}
-	a.create()
-	a.fence()
-	a.emit()
-}
-
-// reached reports whether t has come. If not, t becomes a moment at which the
-// nodearray has to be looked at again: every comparison with the clock goes
-// through here, so that NextDue cannot miss one.
-func (a *arrayDecision) reached(purpose Purpose, t time.Time) bool {
-	if !a.now.Before(t) {
-		return true
+	for _, array := range d.policy.Nodearrays {
+		a := &arrayDecision{decision: d, policy: array, facts: d.facts.nodearray(array.Name), due: map[Purpose]time.Time{}}
+		a.commands, a.holdIndex = map[CommandKind][]commandTarget{}, map[Reason]int{}
+		a.nodes = make([]*Node, len(array.Nodes))
+		for i, name := range array.Nodes {
+			if at, ok := d.known[name]; ok {
+				a.nodes[i] = &d.facts.Nodes[at] // read only
+			} else {
+				a.nodes[i] = &Node{Name: name, Nodearray: array.Name}
+			}
+		}
+		d.ranked = append(d.ranked, a)
+		d.arrays[array.Name] = a
 	}
-	if due, ok := a.due[purpose]; !ok || t.Before(due) {
-		a.due[purpose] = t
+}
+
+// recall brings the memory up to the facts. A job that is configuring and that
+// nobody released is not taken in yet: create admits it or not.
+func (d *decision) recall() {
+	d.running = make(map[string]*RunningJob, len(d.facts.Running))
+	known := make(map[string]bool, len(d.facts.Memory.Jobs))
+	for i := range d.facts.Memory.Jobs {
+		known[d.facts.Memory.Jobs[i].ID] = true
 	}
-	return false
-}
-
-// open reports whether a command about the node is unanswered, which forbids
-// another one.
-func (a *arrayDecision) open(n *Node) bool {
-	return n.Command.Kind != "" && !a.reached(Retry, n.Command.ExpiresAt)
-}
-
-// blocked holds a node with an unanswered command.
-func (a *arrayDecision) blocked(n *Node) bool {
-	open := a.open(n)
-	if open {
-		a.hold(n.Name, because(ReasonCommandOpen, "Slurm has not answered %s yet", n.Command.Kind))
+	f := d.facts
+	f.Running = make([]RunningJob, 0, len(d.facts.Running))
+	for i := range d.facts.Running {
+		job := &d.facts.Running[i]
+		d.running[job.ID] = job
+		if known[job.ID] || !job.Configuring {
+			f.Running = append(f.Running, *job)
+		}
 	}
-	return open
-}
-
-func (a *arrayDecision) hold(node NodeName, why Reason) {
-	i, ok := a.holdIndex[why]
-	if !ok {
-		i = len(a.holds)
-		a.holdIndex[why] = i
-		a.holds = append(a.holds, Hold{Nodearray: a.policy.Name, Reason: why})
+	d.memory = advance(d.now, d.policy, f)
+	d.till = newTill(d.now, d.policy, &d.memory)
+	d.usage = newUsage(d.policy, &d.memory)
+	for _, a := range d.ranked {
+		a.recall()
 	}
-	a.holds[i].Nodes = append(a.holds[i].Nodes, node)
+	d.acted = make(map[string]int, len(d.memory.Jobs))
+	for i := range d.memory.Jobs {
+		job := &d.memory.Jobs[i]
+		d.acted[job.ID] = i
+		a := d.arrays[job.Nodearray]
+		if a != nil && len(job.Home) > 0 && job.RevokedAt.IsZero() && job.StartedAt.IsZero() && d.running[job.ID] == nil {
+			a.waiting += job.Nodes
+		}
+	}
 }
 
-func (a *arrayDecision) command(kind CommandKind, node NodeName, why Reason) {
-	a.commands[kind] = append(a.commands[kind], commandTarget{node, why})
-}
-
-func (a *arrayDecision) terminate(n *Node, why Reason) {
-	if n.NodeID == "" {
-		a.look(n)
+// keep puts a job into the memory.
+func (d *decision) keep(record CloudJob) {
+	if k, ok := d.acted[record.ID]; ok {
+		d.memory.Jobs[k] = record
 		return
 	}
-	i := slices.IndexFunc(a.terminates, func(t Terminate) bool { return t.Reason == why })
-	if i < 0 {
-		i = len(a.terminates)
-		a.terminates = append(a.terminates, Terminate{Nodearray: a.policy.Name, Reason: why})
-	}
-	a.terminates[i].Targets = append(a.terminates[i].Targets, Target{Node: n.Name, NodeID: n.NodeID})
+	d.acted[record.ID] = len(d.memory.Jobs)
+	d.memory.Jobs = append(d.memory.Jobs, record)
 }
 
-// fail records a failure, unless the facts say nothing about the node: then
-// nothing would remember that it was recorded.
-func (a *arrayDecision) fail(n *Node, why Reason) {
-	if _, ok := a.known[n.Name]; !ok {
-		return
-	}
-	a.plan.Failures = append(a.plan.Failures, Failure{Nodearray: a.policy.Name, Node: n.Name, Reason: why})
-}
+// soon reports whether t has come; if not, the cluster is looked at again then.
+func (d *decision) soon(t time.Time) bool { return d.ranked[0].reached(Retry, t) }
 
-// failOnce records a failure that lasts once for the time that the node spends
-// in its Slurm state.
-func (a *arrayDecision) failOnce(n *Node, why Reason) {
-	if !n.failedSince(n.Since.Add(-clockGrain)) {
-		a.fail(n, why)
-	}
-}
-
-// look asks for CycleCloud's node list, unless it just failed to give it. The
-// answer may leave the question open, so it is asked again.
-func (a *arrayDecision) look(n *Node) {
-	a.reached(Retry, a.now.Add(retryCycleCloud))
-	if a.decision.facts.CycleCloudFailed {
-		a.hold(n.Name, because(ReasonCycleCloudFailed, "CycleCloud does not answer"))
-		return
-	}
-	a.hold(n.Name, because(ReasonAskCycleCloud, "CycleCloud has to be asked about the node first"))
-	a.plan.Look = true
-}
-
-// close takes the nodearray out of use until the given time, if that is later
-// than what is known already.
-func (a *arrayDecision) close(until time.Time, why Reason) {
-	if a.now.Before(until) && until.After(a.facts.ClosedUntil) && until.After(a.closing.Until) {
-		a.closing = Closing{Nodearray: a.policy.Name, Until: until, Reason: why}
-	}
-}
-
-// closed reports whether the nodearray rests.
-func (a *arrayDecision) closed() bool {
-	if !a.closing.Until.IsZero() {
-		a.reached(Retry, a.closing.Until)
-		return true
-	}
-	return !a.facts.ClosedUntil.IsZero() && !a.reached(Retry, a.facts.ClosedUntil)
-}
-
-// commandOrder is the order in which commands have to reach Slurm: nothing
-// new may be allocated before boots are aborted, and a requeued job may begin
-// only when the names that failed are fenced.
-var commandOrder = []CommandKind{FenceNodes, AbortBoot, BeginNow, PowerDown, PowerDownASAP, PowerDownDone, UnfenceNodes}
-
-// emit writes what was decided for the nodearray into the plan.
-func (a *arrayDecision) emit() {
-	plan := &a.decision.plan
-	for _, kind := range commandOrder {
-		if kind == BeginNow && len(a.begin) > 0 {
-			slices.Sort(a.begin)
-			jobs := slices.Compact(a.begin)
-			plan.Commands = append(plan.Commands, Command{
-				Kind: BeginNow, Nodearray: a.policy.Name, Jobs: jobs,
-				Reason: because(ReasonRequeued, "the abort of a boot requeued %s with a begin time two minutes away", count(len(jobs), "job")),
-			})
-		}
-		a.emitCommands(kind)
-	}
-	plan.Terminates = append(plan.Terminates, a.terminates...)
-	if !a.closing.Until.IsZero() {
-		plan.Closings = append(plan.Closings, a.closing)
-	}
-	plan.Holds = append(plan.Holds, a.holds...)
-	a.emitTimers()
-}
-
-// emitCommands makes one command per kind and reason.
-func (a *arrayDecision) emitCommands(kind CommandKind) {
-	plan := &a.decision.plan
-	first := len(plan.Commands)
-	for _, t := range a.commands[kind] {
-		i := slices.IndexFunc(plan.Commands[first:], func(c Command) bool { return c.Reason == t.why })
-		if i < 0 {
-			plan.Commands = append(plan.Commands, Command{Kind: kind, Nodearray: a.policy.Name, Reason: t.why})
-			i = len(plan.Commands) - 1 - first
-		}
-		c := &plan.Commands[first+i]
-		c.Nodes = append(c.Nodes, t.node)
-	}
-}
-
-// emitTimers arms the earliest moment of each purpose, unless a timer that
-// is armed already fires early enough.
-func (a *arrayDecision) emitTimers() {
-	plan := &a.decision.plan
-	for _, purpose := range []Purpose{BootDeadline, IdleDeadline, Retry} {
-		due, ok := a.due[purpose]
-		if !ok {
-			continue
-		}
-		if plan.NextDue.IsZero() || due.Before(plan.NextDue) {
-			plan.NextDue = due
-		}
-		armed := slices.ContainsFunc(a.facts.Armed, func(t Timer) bool {
-			return t.Purpose == purpose && t.At.After(a.now) && !t.At.After(due.Add(time.Second))
-		})
-		if !armed {
-			plan.Timers = append(plan.Timers, Timer{Nodearray: a.policy.Name, Purpose: purpose, At: due})
+// withhold takes every effect out of the plan and keeps what it would have
+// been: shadow mode changes nothing outside the ledger.
+func (d *decision) withhold() {
+	for _, c := range d.plan.Commands {
+		if c.Kind != NoticeJobs {
+			d.plan.Withheld = append(d.plan.Withheld, c.Reason)
 		}
 	}
+	for _, c := range d.plan.Creates {
+		d.plan.Withheld = append(d.plan.Withheld, c.Reason)
+	}
+	for _, t := range d.plan.Terminates {
+		d.plan.Withheld = append(d.plan.Withheld, t.Reason)
+	}
+	d.plan.Commands, d.plan.Creates, d.plan.Terminates = nil, nil, nil
 }

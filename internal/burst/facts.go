@@ -58,8 +58,6 @@ type Snapshot struct {
 // NodearrayFacts is what is known about a nodearray as a whole.
 type NodearrayFacts struct {
 	Name NodearrayName
-	// ClosedUntil is when the failure memory lets the nodearray create again.
-	ClosedUntil time.Time
 	// Available is CycleCloud's own limit; it is fetched only for a plan that
 	// creates.
 	Available Availability

@@ -2,149 +2,8 @@ package burst
 
 import (
 	"slices"
+	"time"
 )
-
-// create asks for the nodes that Slurm is powering up, whole jobs only, as far
-// as limit and availability go.
-func (a *arrayDecision) create() {
-	if len(a.candidates) == 0 {
-		return
-	}
-	if a.decision.facts.Paused {
-		for _, n := range a.candidates {
-			a.hold(n.Name, because(ReasonPaused, "an admin paused bursting"))
-		}
-		return
-	}
-	if a.closed() {
-		why := because(ReasonClosed, "the nodearray rests after a failure")
-		for _, group := range byJob(a.candidates) {
-			a.abortAfter(group, closeAfterShortage, why)
-		}
-		return
-	}
-	existing := 0
-	for _, n := range a.nodes {
-		if n.Supply != Absent || n.Slurm.joined() {
-			existing++ // a VM that may be there counts as one
-		}
-	}
-	room := a.policy.MaxNodes - existing
-	groups := byJob(a.candidates)
-	fits := slices.ContainsFunc(groups, func(g []*Node) bool { return len(g) <= room })
-	if fits && !a.facts.Available.Known {
-		a.awaitStatus()
-		return
-	}
-	a.createWithin(groups, room, existing)
-}
-
-// awaitStatus holds the candidates until CycleCloud's limits are known.
-func (a *arrayDecision) awaitStatus() {
-	a.reached(Retry, a.now.Add(retryCycleCloud))
-	for _, n := range a.candidates {
-		if a.decision.facts.CycleCloudFailed {
-			a.hold(n.Name, because(ReasonCycleCloudFailed, "CycleCloud does not answer"))
-		} else {
-			a.hold(n.Name, because(ReasonAskCycleCloud, "CycleCloud has to be asked for its limits first"))
-			a.plan.Status = true
-		}
-	}
-}
-
-func (a *arrayDecision) createWithin(groups [][]*Node, room, existing int) {
-	available := room
-	if a.facts.Available.Known {
-		available = min(room, a.facts.Available.Count, a.facts.Available.MaxCount-existing)
-	}
-	c := Create{Nodearray: a.policy.Name, MachineType: a.policy.MachineType, PlacementGroup: a.policy.PlacementGroup}
-	var rest [][]*Node
-	for _, group := range groups {
-		if len(group) > available {
-			rest = append(rest, group)
-			continue
-		}
-		available -= len(group)
-		room -= len(group)
-		for _, n := range group {
-			c.Nodes = append(c.Nodes, n.Name)
-		}
-	}
-	short := false
-	for _, group := range rest {
-		if len(group) > room {
-			a.overLimit(group, a.policy.MaxNodes-room)
-			continue
-		}
-		short = true
-		a.abortAfter(group, closeAfterShortage,
-			because(ReasonAvailable, "%s needed together, CycleCloud leaves room for %d", count(len(group), "node"), max(available, 0)))
-	}
-	switch until := a.now.Add(closeAfterShortage); {
-	case short && available <= 0:
-		a.close(until, because(ReasonAvailable, "CycleCloud leaves room for no node"))
-	case short:
-		a.reached(Retry, until) // smaller jobs may have what is left
-	}
-	if len(c.Nodes) > 0 {
-		c.Reason = because(ReasonWanted, "Slurm is powering up %s that CycleCloud lacks", count(len(c.Nodes), "node"))
-		a.plan.Creates = append(a.plan.Creates, c)
-	}
-}
-
-// overLimit handles nodes that Slurm allocated before the fence stood.
-func (a *arrayDecision) overLimit(group []*Node, taken int) {
-	why := because(ReasonMaxNodes, "%s needed together, the limit is %d and %d exist or are asked for",
-		count(len(group), "node"), a.policy.MaxNodes, taken)
-	for _, n := range group {
-		switch {
-		case a.abortable(n):
-			a.abort(n, why)
-		case n.Command.Kind == AbortBoot && a.blocked(n):
-		default:
-			a.hold(n.Name, why)
-		}
-	}
-}
-
-// byJob groups nodes that jobs need together: a job runs on all of its nodes
-// or on none. Groups and nodes keep their order.
-func byJob(nodes []*Node) [][]*Node {
-	group := make([]int, len(nodes)) // union-find: the group's first node
-	var find func(int) int
-	find = func(i int) int {
-		if group[i] != i {
-			group[i] = find(group[i])
-		}
-		return group[i]
-	}
-	first := map[string]int{}
-	for i, n := range nodes {
-		group[i] = i
-		for _, job := range n.Jobs {
-			j, ok := first[job.ID]
-			if !ok {
-				first[job.ID] = i
-				continue
-			}
-			a, b := find(i), find(j)
-			group[max(a, b)] = min(a, b)
-		}
-	}
-	index := map[int]int{}
-	var groups [][]*Node
-	for i, n := range nodes {
-		root := find(i)
-		g, ok := index[root]
-		if !ok {
-			g = len(groups)
-			index[root] = g
-			groups = append(groups, nil)
-		}
-		groups[g] = append(groups[g], n)
-	}
-	return groups
-}
 
 // fence keeps the powered-down nodes that Slurm may allocate within what the
 // limit still allows: Slurm cannot ask for a node that cannot be had.
@@ -175,9 +34,87 @@ func (a *arrayDecision) fence() {
 		room, why = 0, because(ReasonClosed, "the nodearray rests after a failure")
 		usable, occupied = append(occupied, usable...), nil
 	}
+	if most, limit := a.allowance(); room > most {
+		room, why = most, limit
+	}
 	// A name whose VM is on its way out has taken its room already.
 	a.fenceUsable(occupied, len(occupied)+min(room, 0), why)
-	a.unfence(fenced, a.fenceUsable(usable, max(room, 0), why))
+	left := a.fenceUsable(usable, max(room, 0), why)
+	a.offered = min(max(room, 0), len(usable)+len(fenced))
+	a.unfence(fenced, left)
+}
+
+// allowance is how many powered-down nodes Slurm may allocate for all reasons
+// but the nodearray's own limit: users may reach them without asking anybody.
+func (a *arrayDecision) allowance() (int, Reason) {
+	most, why := len(a.nodes), Reason{}
+	bound := func(n int, code Code, format string, args ...any) {
+		if n < most {
+			most, why = max(n, 0), because(code, format, args...)
+		}
+	}
+	if a.policy.Gated {
+		bound(0, ReasonGate, "the gate of %s is closed", a.policy.Name)
+	}
+	if !a.inWindow() {
+		bound(0, ReasonWindow, "%s is outside its schedule", a.policy.Name)
+	}
+	if a.probing() {
+		tries := max(a.promised, 1)
+		if a.probe {
+			tries = 0
+		}
+		bound(tries, ReasonProbing, "%s failed before and one job tries it first", a.policy.Name)
+	}
+	if step := a.policy.StepUp; step.Nodes > 0 {
+		a.reached(Retry, a.step.UpFrom.Add(step.Every))
+		bound(max(a.stepLeft(), a.promised), ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step.Nodes, "new node"), seconds(step.Every))
+	}
+	if limit := a.decision.policy.MaxNodes; limit > 0 {
+		bound(a.clusterRoom(), ReasonClusterNodes, "the cluster may have at most %s", count(limit, "node"))
+	}
+	if len(a.decision.policy.Budgets) > 0 {
+		fits := a.till.nodesFor(a.policy.Name, a.dearest())
+		if fits < len(a.nodes) {
+			a.untilPeriodsEnd()
+		}
+		bound(a.promised+fits, ReasonBudgetHard, "a budget of %s leaves money for %s", a.policy.Name, count(fits, "node"))
+	}
+	return most, why
+}
+
+// clusterRoom is what the cluster's limit leaves for the nodearray, when those
+// before it in rank have had their part.
+func (a *arrayDecision) clusterRoom() int {
+	room := a.decision.policy.MaxNodes
+	for _, other := range a.ranked {
+		room -= other.taken
+		if other != a {
+			room -= other.offered
+		}
+	}
+	return room
+}
+
+// dearest is what one node may have to commit for a job that Slurm could start
+// on it without asking: the longest limit of those that wait for the partition,
+// and at least an hour.
+func (a *arrayDecision) dearest() Money {
+	longest := time.Hour
+	for i := range a.decision.facts.Groups {
+		g := &a.decision.facts.Groups[i]
+		if slices.Contains(g.Partitions, a.policy.Partition) {
+			longest = max(longest, limitOf(g.TimeLimit))
+		}
+	}
+	for _, n := range a.candidates {
+		for _, job := range n.Jobs {
+			if r := a.running[job.ID]; r != nil {
+				longest = max(longest, limitOf(r.TimeLimit))
+			}
+		}
+	}
+	return cost(a.policy.Price, 1, longest)
 }
 
 // takesRoom reports whether the node counts against the limit, apart from

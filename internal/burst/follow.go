@@ -86,14 +86,14 @@ func (a *arrayDecision) wantAbsent(n *Node) {
 	if n.vanished() {
 		why := because(ReasonVanished, "the VM of the node disappeared while it booted")
 		a.fail(n, why)
-		a.close(a.now.Add(closeAfterRefusal), why)
+		a.trip(a.now, why)
 		a.abortOr(n, why)
 		return
 	}
 	if n.RefusedAt.After(n.Since.Add(-clockGrain)) {
 		why := because(ReasonCreateRefused, "CycleCloud did not give the node")
 		reopens := n.RefusedAt.Add(closeAfterRefusal)
-		a.close(reopens, why)
+		a.trip(n.RefusedAt, why)
 		if !a.reached(Retry, reopens) {
 			a.abortOr(n, why)
 			return
@@ -153,14 +153,14 @@ func (a *arrayDecision) bootFailed(n *Node) {
 	switch {
 	case a.abortable(n):
 		a.fail(n, why)
-		a.close(a.now.Add(closeAfterRefusal), why)
+		a.trip(a.now, why)
 		a.abort(n, why)
 	case n.Command.Kind == AbortBoot && a.blocked(n), a.terminating(n, retryEffect):
 	case n.NodeID == "":
 		a.look(n)
 	default:
 		a.fail(n, why)
-		a.close(a.now.Add(closeAfterRefusal), why)
+		a.trip(a.now, why)
 		a.terminate(n, why)
 	}
 }
@@ -216,6 +216,9 @@ func (a *arrayDecision) abortable(n *Node) bool {
 
 func (a *arrayDecision) abort(n *Node, why Reason) {
 	a.command(AbortBoot, n.Name, why)
+	if why.Code == ReasonAccountNodes || why.Code == ReasonUserNodes {
+		return // the fence cannot keep the owner's next try away, Slurm's two minutes slow it
+	}
 	for _, job := range n.Jobs {
 		a.begin = append(a.begin, job.ID)
 	}
@@ -304,12 +307,21 @@ func (a *arrayDecision) repair(n *Node) {
 // idle powers a node down when it idled long enough.
 func (a *arrayDecision) idle(n *Node) {
 	if !a.reached(IdleDeadline, n.Since.Add(a.policy.IdleTimeout)) {
+		if !a.open(n) {
+			a.free++
+		}
 		a.hold(n.Name, because(ReasonIdle, "the node may idle for %s", seconds(a.policy.IdleTimeout)))
 		return
 	}
-	if !a.blocked(n) {
-		a.command(PowerDownASAP, n.Name, because(ReasonIdleDeadline, "the node idled for %s", seconds(a.policy.IdleTimeout)))
+	if a.blocked(n) {
+		return
 	}
+	if b := a.stepDown(); b.blocks() {
+		a.free++
+		a.hold(n.Name, b.reason())
+		return
+	}
+	a.command(PowerDownASAP, n.Name, because(ReasonIdleDeadline, "the node idled for %s", seconds(a.policy.IdleTimeout)))
 }
 
 // down gives a node that is DOWN as long as an idle one to come back.

@@ -149,7 +149,7 @@ func (j judge) commands() error {
 			}
 		}
 		for _, job := range c.Jobs {
-			if c.Kind != BeginNow || !requeued[job] {
+			if c.Kind == BeginNow && !requeued[job] {
 				return fmt.Errorf("%s of job %s, which no abort requeued", c.Kind, job)
 			}
 		}
@@ -239,7 +239,7 @@ func (j judge) fence() error {
 		if unfenced > 0 && taken+offered+going > array.MaxNodes {
 			return fmt.Errorf("unfences %d nodes of %s before %d fences are confirmed", unfenced, array.Name, going)
 		}
-		rests := j.facts.Paused || j.now.Before(j.facts.nodearray(array.Name).ClosedUntil)
+		rests := j.facts.Paused || j.now.Before(openUntil(j.facts.Memory, array.Name))
 		for _, c := range j.plan.Closings {
 			rests = rests || c.Nodearray == array.Name
 		}
@@ -353,4 +353,14 @@ func (j judge) array(name NodearrayName) Nodearray {
 		}
 	}
 	return Nodearray{}
+}
+
+// openUntil is when the nodearray's breaker lets nodes be created again.
+func openUntil(m Memory, name NodearrayName) time.Time {
+	for _, b := range m.Breakers {
+		if b.Nodearray == name {
+			return b.OpenUntil
+		}
+	}
+	return time.Time{}
 }

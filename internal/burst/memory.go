@@ -18,6 +18,8 @@ type Memory struct {
 	Jobs []CloudJob `json:"jobs,omitempty"`
 	// Breakers are the failure memory, by Nodearray.
 	Breakers []Breaker `json:"breakers,omitempty"`
+	// Gated are the partitions that we closed, sorted.
+	Gated []string `json:"gated,omitempty"`
 	// Steps are the newest changes of each nodearray, by Nodearray.
 	Steps []StepMemory `json:"steps,omitempty"`
 	// Books are the settled money and waste, by period, account and nodearray.

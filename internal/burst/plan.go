@@ -86,9 +86,10 @@ type Command struct {
 	Jobs      []string
 	// Partitions is the new list of release_jobs and revoke_jobs.
 	Partitions []string
-	// Up is the new state of gate_partition, whose partition is the nodearray's.
-	Up     bool
-	Reason Reason
+	// Partition is the one of gate_partition, Up its new state.
+	Partition string
+	Up        bool
+	Reason    Reason
 }
 
 // Verdict is the one answer to a group of waiting jobs. Where some of its jobs

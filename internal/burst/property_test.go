@@ -86,6 +86,7 @@ func drawFacts(t *rapid.T, now time.Time, p Policy) Facts {
 	for _, array := range p.Nodearrays {
 		if rapid.IntRange(0, 9).Draw(t, "nodearray unheard of") > 0 {
 			f.Nodearrays = append(f.Nodearrays, drawNodearray(t, now, array.Name))
+			f.Memory.Breakers = append(f.Memory.Breakers, drawBreaker(t, now, array)...)
 		}
 		kind := rapid.SampledFrom([]string{"any", "any", "storm", "rest"}).Draw(t, "kind")
 		for _, name := range array.Nodes {
@@ -111,9 +112,6 @@ func drawNodearray(t *rapid.T, now time.Time, name NodearrayName) NodearrayFacts
 	a.Available = Availability{
 		Known: rapid.IntRange(0, 3).Draw(t, "status known") > 0, Count: rapid.IntRange(0, 6).Draw(t, "available"), MaxCount: rapid.IntRange(0, 8).Draw(t, "ceiling"),
 	}
-	if rapid.IntRange(0, 3).Draw(t, "was closed") == 0 {
-		a.ClosedUntil = now.Add(rapid.SampledFrom([]time.Duration{-time.Hour, 0, 1, time.Second, time.Minute}).Draw(t, "closed until"))
-	}
 	for _, purpose := range []Purpose{BootDeadline, IdleDeadline, Retry} {
 		if rapid.IntRange(0, 3).Draw(t, "armed") == 0 {
 			at := now.Add(rapid.SampledFrom([]time.Duration{-time.Minute, 0, time.Second, time.Minute, time.Hour}).Draw(t, "fires"))
@@ -121,6 +119,19 @@ func drawNodearray(t *rapid.T, now time.Time, name NodearrayName) NodearrayFacts
 		}
 	}
 	return a
+}
+
+// drawBreaker gives the breaker of one nodearray in four.
+func drawBreaker(t *rapid.T, now time.Time, array Nodearray) []Breaker {
+	if rapid.IntRange(0, 3).Draw(t, "was closed") > 0 {
+		return nil
+	}
+	until := now.Add(rapid.SampledFrom([]time.Duration{-time.Hour, 0, 1, time.Second, time.Minute}).Draw(t, "closed until"))
+	b := Breaker{Nodearray: array.Name, MachineType: array.MachineType, OpenUntil: until}
+	if b.Failures = rapid.IntRange(0, 3).Draw(t, "failures"); b.Failures > 0 {
+		b.FailedAt = until.Add(-5 * time.Minute)
+	}
+	return []Breaker{b}
 }
 
 func drawNode(t *rapid.T, now time.Time, array NodearrayName, name NodeName) Node {
@@ -257,7 +268,7 @@ func TestNothingNewBeforeNextDue(t *testing.T) {
 			return // they became stale
 		}
 		same := cmp.Options{
-			cmpopts.IgnoreFields(Plan{}, "Timers", "NextDue", "Holds"), cmpopts.IgnoreFields(Closing{}, "Until", "Reason"), cmpopts.EquateEmpty(),
+			cmpopts.IgnoreFields(Plan{}, "Timers", "NextDue", "Holds", "Memory"), cmpopts.IgnoreFields(Closing{}, "Until", "Reason"), cmpopts.EquateEmpty(),
 		}
 		if diff := cmp.Diff(plan, later, same); diff != "" {
 			t.Fatalf("plan (-now +%s later, due %s):\n%s", wait, plan.NextDue.Sub(now), diff)

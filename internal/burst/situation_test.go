@@ -119,7 +119,9 @@ func (s *situation) readNodearrayFacts(t *testing.T, words []string) {
 	for key, value := range pairs(t, words[2:]) {
 		switch key {
 		case "closed":
-			a.ClosedUntil = s.at(t, value)
+			s.facts.Memory.Breakers = append(s.facts.Memory.Breakers, Breaker{
+				Nodearray: a.Name, MachineType: "Standard_F4s_v2", Failures: 1, OpenUntil: s.at(t, value), FailedAt: s.at(t, value).Add(-5 * time.Minute),
+			})
 		case "available":
 			few, most, _ := strings.Cut(value, "/")
 			a.Available = Availability{Known: true, Count: number(t, few), MaxCount: number(t, most)}

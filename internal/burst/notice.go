@@ -1,0 +1,97 @@
+package burst
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// noticesPerMinute bounds how many jobs get an AdminComment: each is a
+	// write in slurmctld.
+	noticesPerMinute = 200
+	// maxNoticed bounds the jobs whose notice is remembered.
+	maxNoticed = 5000
+)
+
+// silent are the reasons that no job is told: they pass by themselves, or Slurm
+// tells them already.
+var silent = []Code{ReasonSlurmReason, ReasonNotEvaluated, ReasonCommandOpen, ReasonAskCycleCloud, ReasonReleasing, ReasonInCloud, ReasonShadow}
+
+// notices tells waiting jobs why they wait, where that has changed.
+type notices struct {
+	told map[string]Code // by job or array
+	seen map[string]bool
+	cut  bool // not all waiting jobs are named
+}
+
+func (o *overflow) newNotices() *notices {
+	n := &notices{told: make(map[string]Code, len(o.memory.Noticed)), seen: map[string]bool{}}
+	for _, t := range o.memory.Noticed {
+		n.told[t.Job] = t.Code
+	}
+	for i := range o.facts.Groups {
+		g := &o.facts.Groups[i]
+		n.cut = n.cut || g.Count > len(g.Jobs)
+		if len(n.told) == 0 {
+			continue
+		}
+		for _, job := range g.Jobs {
+			n.seen[wholeArray(job)] = true
+		}
+	}
+	return n
+}
+
+// wholeArray gives the array of a task: a comment on one task would split it
+// off the array's record.
+func wholeArray(job string) string {
+	array, _, _ := strings.Cut(job, "_")
+	return array
+}
+
+// notice tells the jobs of the group its verdict, as far as the minute allows.
+func (o *overflow) notice(j *judgement, v *Verdict) {
+	if o.policy.Shadow {
+		return
+	}
+	if !o.now.Before(o.memory.NoticesFrom.Add(time.Minute)) {
+		o.memory.Notices = 0
+	}
+	released := because(ReasonReleased, "released to %s", v.Nodearray)
+	for _, job := range j.group.Jobs {
+		why := v.Reason
+		if slices.Contains(v.Released, job) {
+			why = released
+		}
+		if slices.Contains(silent, why.Code) {
+			continue
+		}
+		job = wholeArray(job)
+		if o.told.told[job] == why.Code {
+			continue
+		}
+		if o.memory.Notices >= noticesPerMinute || len(o.told.told) >= maxNoticed {
+			o.soon(o.memory.NoticesFrom.Add(time.Minute))
+			return
+		}
+		if o.memory.Notices == 0 {
+			o.memory.NoticesFrom = o.now
+		}
+		o.memory.Notices++
+		o.told.told[job], o.told.seen[job] = why.Code, true
+		o.send(Command{Kind: NoticeJobs, Reason: why}, job)
+	}
+}
+
+// rememberNotices keeps what was told to jobs that still wait.
+func (o *overflow) rememberNotices() {
+	o.memory.Noticed = nil
+	for job, code := range o.told.told {
+		if o.told.seen[job] || o.told.cut {
+			o.memory.Noticed = append(o.memory.Noticed, Noticed{job, code})
+		}
+	}
+	slices.SortFunc(o.memory.Noticed, func(a, b Noticed) int { return cmp.Compare(a.Job, b.Job) })
+}

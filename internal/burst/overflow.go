@@ -1,0 +1,350 @@
+package burst
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// overflow decides which waiting jobs may use the cloud, and says for every
+// group of them why not. Jobs that were released before are steered: kept,
+// moved to the next nodearray in rank, or revoked.
+type overflow struct {
+	*decision
+	rules      map[string][]*Overflow // by on-prem partition, in the policy's order
+	clouds     map[string]bool        // the partitions of the nodearrays
+	partitions map[string]*Partition
+	// commanded are jobs with an unanswered command, gates partitions with one.
+	commanded map[string]*JobCommand
+	gates     map[string]*JobCommand
+	// demand is the work that waits in each on-prem partition and may leave it.
+	demand map[string]time.Duration
+	local  map[string]LocalPartition
+	sends  []sending
+	told   *notices
+}
+
+// sending collects the jobs that get one command for one reason.
+type sending struct {
+	command Command
+	key     string
+}
+
+func (d *decision) newOverflow() *overflow {
+	o := &overflow{
+		decision: d, rules: map[string][]*Overflow{}, clouds: map[string]bool{}, partitions: map[string]*Partition{},
+		commanded: map[string]*JobCommand{}, gates: map[string]*JobCommand{},
+		demand: map[string]time.Duration{}, local: map[string]LocalPartition{},
+	}
+	for i := range d.policy.Overflow {
+		rule := &d.policy.Overflow[i]
+		o.rules[rule.Partition] = append(o.rules[rule.Partition], rule)
+	}
+	for _, a := range d.policy.Nodearrays {
+		o.clouds[a.Partition] = true
+	}
+	for i := range d.facts.Partitions {
+		o.partitions[d.facts.Partitions[i].Name] = &d.facts.Partitions[i]
+	}
+	for i := range d.facts.JobCommands {
+		c := &d.facts.JobCommands[i]
+		if c.Kind == GatePartition {
+			o.gates[c.Partition] = c
+			continue
+		}
+		if c.Kind == NoticeJobs {
+			continue // it stands in nobody's way
+		}
+		for _, job := range c.Jobs {
+			o.commanded[job] = c
+		}
+	}
+	for _, l := range d.facts.Local {
+		o.local[l.Name] = l
+	}
+	return o
+}
+
+// run judges every group, the oldest first, and emits the commands.
+func (o *overflow) run() {
+	judged := o.eligible()
+	o.told = o.newNotices()
+	for i := range judged {
+		o.decide(&judged[i])
+	}
+	o.rememberNotices()
+	o.gatePartitions()
+}
+
+// judgement is what is known about one group before limits are asked.
+type judgement struct {
+	group *Group
+	rule  *Overflow
+	// ours are jobs that were released, fresh the others.
+	ours, fresh []string
+	// unnamed is how many jobs of the group have no id in the snapshot.
+	unnamed int
+	// run is how long one job is expected to run.
+	run time.Duration
+	// why, if it has a code, keeps the fresh jobs where they are.
+	why Reason
+}
+
+// eligible sorts the groups and judges each without regard to the others.
+// Groups that no rule speaks of and that we never touched are left out: they
+// are none of our business.
+func (o *overflow) eligible() []judgement {
+	judged := make([]judgement, 0, len(o.facts.Groups))
+	for i := range o.facts.Groups {
+		g := &o.facts.Groups[i]
+		j := judgement{group: g, unnamed: max(g.Count-len(g.Jobs), 0)}
+		for _, job := range g.Jobs {
+			if k, ok := o.acted[job]; ok && o.memory.Jobs[k].RevokedAt.IsZero() {
+				j.ours = append(j.ours, job)
+			} else {
+				j.fresh = append(j.fresh, job)
+			}
+		}
+		home := o.home(g)
+		rules := o.rulesFor(home)
+		if len(rules) == 0 && len(j.ours) == 0 {
+			continue
+		}
+		j.run = o.memory.expectedRun(g.Account, g.User, g.TimeLimit)
+		j.rule, j.why = o.suits(g, rules)
+		if j.why.Code == "" && len(j.fresh) > 0 {
+			for _, p := range home {
+				o.demand[p] += work(g, len(j.fresh)+j.unnamed, j.run)
+			}
+		}
+		judged = append(judged, j)
+	}
+	slices.SortStableFunc(judged, func(a, b judgement) int {
+		return cmp.Or(a.group.OldestSubmit.Compare(b.group.OldestSubmit), cmp.Compare(a.group.Key, b.group.Key))
+	})
+	return judged
+}
+
+// home gives the on-prem partitions of a group.
+func (o *overflow) home(g *Group) []string {
+	var home []string
+	for _, p := range g.Partitions {
+		if !o.clouds[p] {
+			home = append(home, p)
+		}
+	}
+	return home
+}
+
+func (o *overflow) rulesFor(home []string) []*Overflow {
+	if len(home) == 1 {
+		return o.rules[home[0]]
+	}
+	var rules []*Overflow
+	for _, p := range home {
+		rules = append(rules, o.rules[p]...)
+	}
+	return rules
+}
+
+// work is the node time that jobs of a group ask for; it saturates.
+func work(g *Group, jobs int, run time.Duration) time.Duration {
+	const most = 1 << 50
+	total := float64(jobs) * float64(max(g.Nodes, 1)) * float64(run)
+	if total > most {
+		return most
+	}
+	return time.Duration(total)
+}
+
+// decide gives the group its verdict.
+func (o *overflow) decide(j *judgement) {
+	v := Verdict{Group: j.group.Key}
+	if len(j.ours) > 0 {
+		v.Reason, v.Nodearray = o.steer(j)
+		v.Held = len(j.ours)
+	}
+	if len(j.fresh)+j.unnamed > 0 {
+		o.release(j, &v)
+	}
+	o.plan.Verdicts = append(o.plan.Verdicts, v)
+	o.notice(j, &v)
+}
+
+// foreign reports why a job whose list names a cloud partition already is not
+// released: it was put there by its owner, or its revocation is on its way.
+func (o *overflow) foreign(j *judgement, job string) Reason {
+	g := j.group
+	if !slices.ContainsFunc(g.Partitions, func(p string) bool { return o.clouds[p] }) {
+		return Reason{}
+	}
+	k, known := o.acted[job]
+	if !known {
+		return because(ReasonInCloud, "the job's own list of partitions names the cloud")
+	}
+	why := because(ReasonRevoked, "taken back from %s", o.memory.Jobs[k].Nodearray)
+	o.send(Command{Kind: RevokeJobs, Nodearray: o.memory.Jobs[k].Nodearray, Partitions: o.home(g), Reason: why}, job)
+	return why
+}
+
+// release lets as many of the fresh jobs go as every rule and limit allows.
+func (o *overflow) release(j *judgement, v *Verdict) {
+	held := len(j.fresh) + j.unnamed
+	why := j.why
+	for i, job := range j.fresh {
+		if why.Code != "" {
+			break
+		}
+		if c := o.commanded[job]; c != nil && !o.soon(c.ExpiresAt) {
+			why = because(ReasonCommandOpen, "Slurm has not answered %s yet", c.Kind)
+			break
+		}
+		if why = o.foreign(j, job); why.Code != "" {
+			break
+		}
+		if why = o.waits(j, i); why.Code != "" {
+			break
+		}
+		array, no := o.place(j, nil)
+		if array == nil {
+			why = no
+			break
+		}
+		o.let(j, job, array, nil)
+		v.Released, v.Nodearray = append(v.Released, job), array.policy.Name
+		held--
+	}
+	if why.Code == "" && held > 0 {
+		why = because(ReasonReleasing, "the oldest jobs of the group go first")
+	}
+	if why.Code == "" {
+		why = because(ReasonReleased, "released to %s", v.Nodearray)
+	}
+	v.Held += held
+	v.Reason, v.Cost = why, o.estimate(j, v.Nodearray)
+}
+
+// estimate is what one job would commit in the nodearray, or in the first one
+// of its rule.
+func (o *overflow) estimate(j *judgement, array NodearrayName) Money {
+	if array == "" && j.rule != nil && len(j.rule.Nodearrays) > 0 {
+		array = j.rule.Nodearrays[0]
+	}
+	if a := o.arrays[array]; a != nil {
+		return commitment(a.policy.Price, max(j.group.Nodes, 1), j.group.TimeLimit)
+	}
+	return 0
+}
+
+// let releases one job to a nodearray: the money is set aside, the room taken.
+// before is the record of a job that moves there from another one.
+func (o *overflow) let(j *judgement, job string, a *arrayDecision, before *CloudJob) {
+	g := j.group
+	nodes := max(g.Nodes, 1)
+	record := CloudJob{
+		ID: job, Nodearray: a.policy.Name, User: g.User, Account: g.Account, Nodes: nodes, Home: o.home(g),
+		Rate: a.policy.Price, Committed: commitment(a.policy.Price, nodes, g.TimeLimit), CommittedAt: o.now,
+		TimeLimit: g.TimeLimit, SubmittedAt: g.OldestSubmit, Shadow: o.policy.Shadow,
+	}
+	if k, ok := o.acted[job]; ok {
+		old := o.memory.Jobs[k]
+		record.Tried = old.Tried
+		if !old.SubmittedAt.IsZero() && old.SubmittedAt.Before(record.SubmittedAt) {
+			record.SubmittedAt = old.SubmittedAt
+		}
+	}
+	why := because(ReasonReleased, "released to %s", a.policy.Name)
+	if before != nil {
+		record.Tried = appendName(record.Tried, before.Nodearray)
+		why = because(ReasonMoved, "%s failed, so the job goes on to %s", before.Nodearray, a.policy.Name)
+	} else {
+		for _, p := range record.Home {
+			o.demand[p] -= min(o.demand[p], work(g, 1, j.run))
+		}
+	}
+	o.keep(record)
+	o.till.commit(a.policy.Name, g.Account, record.Committed)
+	o.usage.add(g.User, g.Account, nodes)
+	a.promise(nodes)
+	o.send(Command{
+		Kind: ReleaseJobs, Nodearray: a.policy.Name, Partitions: append(slices.Clone(record.Home), a.policy.Partition), Reason: why,
+	}, job)
+}
+
+func appendName(names []NodearrayName, name NodearrayName) []NodearrayName {
+	if slices.Contains(names, name) {
+		return names
+	}
+	return append(slices.Clone(names), name)
+}
+
+// send adds a job to the command that is the same but for its jobs.
+func (o *overflow) send(c Command, job string) {
+	key := string(c.Kind) + "\x00" + string(c.Nodearray) + "\x00" + c.Reason.String()
+	for _, p := range c.Partitions {
+		key += "\x00" + p
+	}
+	i := slices.IndexFunc(o.sends, func(s sending) bool { return s.key == key })
+	if i < 0 {
+		i = len(o.sends)
+		o.sends = append(o.sends, sending{c, key})
+	}
+	o.sends[i].command.Jobs = append(o.sends[i].command.Jobs, job)
+}
+
+// emit puts the commands about jobs into the plan, what takes a job away from
+// the cloud before what gives it one.
+func (o *overflow) emit() {
+	for _, kind := range []CommandKind{RevokeJobs, ReleaseJobs, BeginNow, GatePartition, NoticeJobs} {
+		for _, s := range o.sends {
+			if s.command.Kind == kind {
+				o.plan.Commands = append(o.plan.Commands, s.command)
+			}
+		}
+	}
+	slices.SortFunc(o.memory.Jobs, func(a, b CloudJob) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// gatePartitions compares the admin's switch with what Slurm does: a partition
+// that is DOWN comes back by every reconfigure and restart.
+func (o *overflow) gatePartitions() {
+	done := map[string]bool{}
+	for i := range o.policy.Nodearrays {
+		a := &o.policy.Nodearrays[i]
+		p := o.partitions[a.Partition]
+		if p == nil || done[a.Partition] {
+			continue
+		}
+		done[a.Partition] = true
+		gated, ours := o.gated(a.Partition), slices.Contains(o.memory.Gated, a.Partition)
+		if p.Up != gated || !gated && !ours {
+			if !gated && ours {
+				o.memory.Gated = slices.DeleteFunc(o.memory.Gated, func(s string) bool { return s == a.Partition })
+			}
+			continue // as it should be, or an admin closed it by hand
+		}
+		if c := o.gates[a.Partition]; c != nil && !o.soon(c.ExpiresAt) {
+			continue
+		}
+		why := because(ReasonGate, "the policy closes the gate of partition %s", a.Partition)
+		if gated {
+			if !ours {
+				o.memory.Gated = append(o.memory.Gated, a.Partition)
+				slices.Sort(o.memory.Gated)
+			}
+		} else {
+			why = because(ReasonGate, "the policy opens the gate of partition %s again", a.Partition)
+		}
+		o.sends = append(o.sends, sending{command: Command{Kind: GatePartition, Nodearray: a.Name, Partition: a.Partition, Up: !gated, Reason: why}})
+	}
+}
+
+// gated reports whether all nodearrays of the partition are gated.
+func (o *overflow) gated(partition string) bool {
+	for i := range o.policy.Nodearrays {
+		if a := &o.policy.Nodearrays[i]; a.Partition == partition && !a.Gated {
+			return false
+		}
+	}
+	return true
+}
