@@ -166,6 +166,14 @@ func (d *decision) recall() {
 			f.Running = append(f.Running, *job)
 		}
 	}
+	if len(d.known) < len(f.Nodes) { // a node that is told twice counts once
+		f.Nodes = make([]Node, 0, len(d.known))
+		for _, array := range d.ranked {
+			for _, n := range array.nodes {
+				f.Nodes = append(f.Nodes, *n)
+			}
+		}
+	}
 	d.memory = advance(d.now, d.policy, f)
 	d.till = newTill(d.now, d.policy, &d.memory)
 	d.usage = newUsage(d.policy, &d.memory)
