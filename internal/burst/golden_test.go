@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,8 +35,9 @@ func TestSituations(t *testing.T) {
 				moved[moves[n.Slurm][n.Supply]] = true
 			}
 			reasonsOf(plan, func(r Reason) { seen[r.Code] = true })
-			got := renderPlan(s.now, plan)
+			got := renderOverflow(s.now, s.facts.Memory, plan) + renderPlan(s.now, plan)
 			again := Decide(s.now, s.policy, s.facts.After(s.now, plan))
+			again.Commands = slices.DeleteFunc(again.Commands, func(c Command) bool { return c.Kind == NoticeJobs })
 			if again.Acts() || len(again.Closings)+len(again.Failures) > 0 {
 				t.Errorf("the plan carried out and decided again adds\n%s", renderPlan(s.now, again))
 			}
@@ -91,5 +93,14 @@ func reasonsOf(p Plan, do func(Reason)) {
 	}
 	for _, x := range p.Holds {
 		do(x.Reason)
+	}
+	for _, x := range p.Verdicts {
+		do(x.Reason)
+	}
+	for _, x := range p.Warnings {
+		do(x.Reason)
+	}
+	for _, x := range p.Withheld {
+		do(x)
 	}
 }

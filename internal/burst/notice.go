@@ -22,12 +22,13 @@ var silent = []Code{ReasonSlurmReason, ReasonNotEvaluated, ReasonCommandOpen, Re
 // notices tells waiting jobs why they wait, where that has changed.
 type notices struct {
 	told map[string]Code // by job or array
-	seen map[string]bool
+	seen map[string]bool // those that still wait
+	now  map[string]bool // those that were told in this plan
 	cut  bool // not all waiting jobs are named
 }
 
 func (o *overflow) newNotices() *notices {
-	n := &notices{told: make(map[string]Code, len(o.memory.Noticed)), seen: map[string]bool{}}
+	n := &notices{told: make(map[string]Code, len(o.memory.Noticed)), seen: map[string]bool{}, now: map[string]bool{}}
 	for _, t := range o.memory.Noticed {
 		n.told[t.Job] = t.Code
 	}
@@ -59,30 +60,37 @@ func (o *overflow) notice(j *judgement, v *Verdict) {
 	if !o.now.Before(o.memory.NoticesFrom.Add(time.Minute)) {
 		o.memory.Notices = 0
 	}
-	released := because(ReasonReleased, "released to %s", v.Nodearray)
-	for _, job := range j.group.Jobs {
-		why := v.Reason
-		if slices.Contains(v.Released, job) {
-			why = released
+	tell := func(jobs []string, why Reason) {
+		for _, job := range jobs {
+			if !o.tell(wholeArray(job), why) {
+				return
+			}
 		}
-		if slices.Contains(silent, why.Code) {
-			continue
-		}
-		job = wholeArray(job)
-		if o.told.told[job] == why.Code {
-			continue
-		}
-		if o.memory.Notices >= noticesPerMinute || len(o.told.told) >= maxNoticed {
-			o.soon(o.memory.NoticesFrom.Add(time.Minute))
-			return
-		}
-		if o.memory.Notices == 0 {
-			o.memory.NoticesFrom = o.now
-		}
-		o.memory.Notices++
-		o.told.told[job], o.told.seen[job] = why.Code, true
-		o.send(Command{Kind: NoticeJobs, Reason: why}, job)
 	}
+	held := slices.DeleteFunc(slices.Clone(j.fresh), func(job string) bool { return slices.Contains(v.Released, job) })
+	tell(held, v.Reason) // of an array, why the rest of it waits
+	tell(v.Released, because(ReasonReleased, "released to %s", v.Nodearray))
+	tell(j.ours, j.steered)
+}
+
+// tell tells one job or array, unless it was told the same, or another of its
+// tasks was told something in this plan. It reports false when the minute's
+// notices are used up.
+func (o *overflow) tell(job string, why Reason) bool {
+	if slices.Contains(silent, why.Code) || o.told.told[job] == why.Code || o.told.now[job] {
+		return true
+	}
+	if o.memory.Notices >= noticesPerMinute || len(o.told.told) >= maxNoticed {
+		o.soon(o.memory.NoticesFrom.Add(time.Minute))
+		return false
+	}
+	if o.memory.Notices == 0 {
+		o.memory.NoticesFrom = o.now
+	}
+	o.memory.Notices++
+	o.told.told[job], o.told.seen[job], o.told.now[job] = why.Code, true, true
+	o.send(Command{Kind: NoticeJobs, Reason: why}, job)
+	return true
 }
 
 // rememberNotices keeps what was told to jobs that still wait.

@@ -88,6 +88,8 @@ type judgement struct {
 	run time.Duration
 	// why, if it has a code, keeps the fresh jobs where they are.
 	why Reason
+	// steered is what became of ours.
+	steered Reason
 }
 
 // eligible sorts the groups and judges each without regard to the others.
@@ -161,8 +163,8 @@ func work(g *Group, jobs int, run time.Duration) time.Duration {
 func (o *overflow) decide(j *judgement) {
 	v := Verdict{Group: j.group.Key}
 	if len(j.ours) > 0 {
-		v.Reason, v.Nodearray = o.steer(j)
-		v.Held = len(j.ours)
+		j.steered, v.Nodearray = o.steer(j)
+		v.Reason, v.Held = j.steered, len(j.ours)
 	}
 	if len(j.fresh)+j.unnamed > 0 {
 		o.release(j, &v)

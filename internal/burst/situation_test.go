@@ -45,7 +45,9 @@ func parseSituation(t *testing.T, a *txtar.Archive) situation {
 	}
 	s := situation{now: now, plan: sections["plan"], policy: Policy{Version: "1", Cluster: "onprem", MaxActAge: 90 * time.Second}}
 	for line := range lines(sections["policy"]) {
-		s.readNodearray(t, line)
+		if !s.readPolicyLine(t, line) {
+			s.readNodearray(t, line)
+		}
 	}
 	for line := range lines(sections["facts"]) {
 		s.readFact(t, line)
@@ -81,7 +83,9 @@ func (s *situation) readNodearray(t *testing.T, words []string) {
 		case "group":
 			a.PlacementGroup = value
 		default:
-			t.Fatalf("unknown key %q in the policy", key)
+			if !s.readNodearrayKey(t, &a, key, value) {
+				t.Fatalf("unknown key %q in the policy", key)
+			}
 		}
 	}
 	s.policy.Nodearrays = append(s.policy.Nodearrays, a)
@@ -109,7 +113,9 @@ func (s *situation) readFact(t *testing.T, words []string) {
 			s.facts.Nodes = append(s.facts.Nodes, n)
 		}
 	default:
-		t.Fatalf("unknown fact %q", words)
+		if !s.readJobFact(t, words) {
+			t.Fatalf("unknown fact %q", words)
+		}
 	}
 }
 
@@ -201,6 +207,11 @@ func (s *situation) fillUp() {
 			s.facts.Nodearrays = append(s.facts.Nodearrays, NodearrayFacts{Name: array.Name})
 		}
 	}
+	for _, array := range s.policy.Nodearrays {
+		if !slices.ContainsFunc(s.facts.Partitions, func(p Partition) bool { return p.Name == array.Partition }) {
+			s.facts.Partitions = append(s.facts.Partitions, Partition{Name: array.Partition, Up: true})
+		}
+	}
 	s.facts.Nodes = slices.DeleteFunc(s.facts.Nodes, func(n Node) bool { return n.Slurm == SlurmUnknown && n.Supply == SupplyUnknown })
 }
 
@@ -270,7 +281,10 @@ func renderPlan(now time.Time, p Plan) string {
 	for _, c := range p.Commands {
 		on := names(c.Nodes)
 		if len(c.Jobs) > 0 {
-			on = "jobs " + strings.Join(c.Jobs, ",")
+			on = strings.TrimSuffix("jobs "+strings.Join(c.Jobs, ",")+" -> "+strings.Join(c.Partitions, ","), " -> ")
+		}
+		if c.Kind == GatePartition {
+			on = fmt.Sprintf("%s up=%t", c.Partition, c.Up)
 		}
 		fmt.Fprintf(&b, "command %s %s %s\n\t%s\n", c.Nodearray, c.Kind, on, c.Reason)
 	}
