@@ -97,3 +97,14 @@ func (d *decision) remember() {
 	slices.SortFunc(d.memory.Breakers, func(a, b Breaker) int { return strings.Compare(string(a.Nodearray), string(b.Nodearray)) })
 	d.rememberSteps()
 }
+
+// OpenUntil is when the nodearray's breaker lets nodes be created again; zero
+// for one that did not fail.
+func (m Memory) OpenUntil(name NodearrayName) time.Time {
+	for _, b := range m.Breakers {
+		if b.Nodearray == name {
+			return b.OpenUntil
+		}
+	}
+	return time.Time{}
+}

@@ -16,6 +16,9 @@ const (
 	// closeAfterRefusal is how long a nodearray rests after CycleCloud refused
 	// or lost a node; CycleCloud's own ThrottleCapacityTime is as long.
 	closeAfterRefusal = 5 * time.Minute
+	// probePatience is how long after its rest the fence of a nodearray that
+	// failed leaves room for one job only.
+	probePatience = 5 * time.Minute
 	// closeAfterShortage is how long it rests after availableCount fell short,
 	// which is often only lag.
 	closeAfterShortage = time.Minute

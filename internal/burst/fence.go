@@ -59,8 +59,10 @@ func (a *arrayDecision) allowance() (int, Reason) {
 	if !a.inWindow() {
 		bound(0, ReasonWindow, "%s is outside its schedule", a.policy.Name)
 	}
-	if a.probing() {
-		tries := max(a.promised, 1)
+	// What jobs need is not known for sure, so the fence does not keep them out
+	// for ever; creates are held to one job all the same.
+	if a.probing() && !a.reached(Retry, a.breaker.OpenUntil.Add(probePatience)) {
+		tries := max(a.promised, a.largest(), 1)
 		if a.probe {
 			tries = 0
 		}
@@ -68,7 +70,11 @@ func (a *arrayDecision) allowance() (int, Reason) {
 	}
 	if step := a.policy.StepUp; step.Nodes > 0 {
 		a.reached(Retry, a.step.UpFrom.Add(step.Every))
-		bound(max(a.stepLeft(), a.promised), ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step.Nodes, "new node"), seconds(step.Every))
+		left := max(a.stepLeft(), a.promised)
+		if a.step.Up == 0 {
+			left = max(left, a.largest()) // a job above the step goes alone
+		}
+		bound(left, ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step.Nodes, "new node"), seconds(step.Every))
 	}
 	if limit := a.decision.policy.MaxNodes; limit > 0 {
 		bound(a.clusterRoom(), ReasonClusterNodes, "the cluster may have at most %s", count(limit, "node"))
@@ -81,6 +87,17 @@ func (a *arrayDecision) allowance() (int, Reason) {
 		bound(a.promised+fits, ReasonBudgetHard, "a budget of %s leaves money for %s", a.policy.Name, count(fits, "node"))
 	}
 	return most, why
+}
+
+// largest is how many nodes the largest job needs that waits for the partition.
+func (a *arrayDecision) largest() int {
+	nodes := 0
+	for i := range a.decision.facts.Groups {
+		if g := &a.decision.facts.Groups[i]; slices.Contains(g.Partitions, a.policy.Partition) {
+			nodes = max(nodes, g.Nodes)
+		}
+	}
+	return nodes
 }
 
 // clusterRoom is what the cluster's limit leaves for the nodearray, when those

@@ -191,7 +191,7 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 		if !n.AbortedAt.IsZero() && j.now.Before(n.AbortedAt.Add(5*time.Minute)) {
 			return fmt.Errorf("gives %s back just after its boot was aborted", n.Name)
 		}
-	case FenceNodes, BeginNow:
+	case FenceNodes, BeginNow, ReleaseJobs, RevokeJobs, GatePartition, NoticeJobs:
 	}
 	return nil
 }
@@ -239,7 +239,7 @@ func (j judge) fence() error {
 		if unfenced > 0 && taken+offered+going > array.MaxNodes {
 			return fmt.Errorf("unfences %d nodes of %s before %d fences are confirmed", unfenced, array.Name, going)
 		}
-		rests := j.facts.Paused || j.now.Before(openUntil(j.facts.Memory, array.Name))
+		rests := j.facts.Paused || j.now.Before(j.facts.Memory.OpenUntil(array.Name))
 		for _, c := range j.plan.Closings {
 			rests = rests || c.Nodearray == array.Name
 		}
@@ -353,14 +353,4 @@ func (j judge) array(name NodearrayName) Nodearray {
 		}
 	}
 	return Nodearray{}
-}
-
-// openUntil is when the nodearray's breaker lets nodes be created again.
-func openUntil(m Memory, name NodearrayName) time.Time {
-	for _, b := range m.Breakers {
-		if b.Nodearray == name {
-			return b.OpenUntil
-		}
-	}
-	return time.Time{}
 }

@@ -149,8 +149,10 @@ func (a *arrayDecision) resting() blocker {
 func (o *overflow) hasRoom(a *arrayDecision, nodes int) blocker {
 	fresh := nodes - min(a.idleFree, nodes)
 	if room := a.policy.MaxNodes - a.taken - a.promised; fresh > room {
-		return blocker{code: ReasonMaxNodes, format: "%s needed together, %s may have %d and %d are up or promised",
-			args: []any{count(nodes, "node"), a.policy.Name, a.policy.MaxNodes, a.taken + a.promised}}
+		return blocker{
+			code: ReasonMaxNodes, format: "%s needed together, %s may have %d and %d are up or promised",
+			args: []any{count(nodes, "node"), a.policy.Name, a.policy.MaxNodes, a.taken + a.promised},
+		}
 	}
 	if most := o.policy.MaxNodes; most > 0 {
 		have := 0

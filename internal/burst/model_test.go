@@ -83,6 +83,11 @@ func TestTheModelEndsAtZero(t *testing.T) {
 var elsewhere = []Code{
 	ReasonDrainedByAdmin, ReasonReserved, ReasonNotResponding, ReasonUndefined, ReasonUnknownState, ReasonNoSnapshot,
 	ReasonAskCycleCloud, ReasonOlderSnapshot,
+	// Nothing waits on-prem in these clusters.
+	ReasonBudgetHard, ReasonBudgetMedium, ReasonBudgetSoft, ReasonSlurmReason, ReasonNotEvaluated, ReasonLocalDown, ReasonNodeList,
+	ReasonRuleSaysNo, ReasonRuleFailed, ReasonPartitionRefuses, ReasonDoesNotFit, ReasonPlacementGroup, ReasonWaiting, ReasonReleasing,
+	ReasonLocalStart, ReasonShort, ReasonClusterNodes, ReasonAccountNodes, ReasonUserNodes, ReasonStep, ReasonCooldown, ReasonWindow,
+	ReasonGate, ReasonJobCost, ReasonInCloud, ReasonReleased, ReasonMoved, ReasonRevoked, ReasonShadow,
 }
 
 // shell does around the core what internal/reconcile does, in memory.
@@ -287,7 +292,7 @@ func (s *shell) pass(sweep bool) {
 		s.facts = next
 		surprised := s.act(plan)
 		again := Decide(s.now, s.policy, s.facts)
-		s.facts = s.facts.After(s.now, Plan{Timers: again.Timers})
+		s.facts = s.facts.After(s.now, Plan{Timers: again.Timers, Memory: s.facts.Memory})
 		s.due = again.NextDue
 		if !surprised {
 			return

@@ -24,7 +24,7 @@ type notices struct {
 	told map[string]Code // by job or array
 	seen map[string]bool // those that still wait
 	now  map[string]bool // those that were told in this plan
-	cut  bool // not all waiting jobs are named
+	cut  bool            // not all waiting jobs are named
 }
 
 func (o *overflow) newNotices() *notices {

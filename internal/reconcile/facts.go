@@ -158,7 +158,6 @@ func (p *pass) joinNode(array burst.NodearrayName, name burst.NodeName) burst.No
 func (p *pass) arrayFacts(name burst.NodearrayName) burst.NodearrayFacts {
 	a := burst.NodearrayFacts{Name: name}
 	row := p.arrays[string(name)]
-	a.ClosedUntil = row.ClosedUntil
 	for _, t := range []struct {
 		purpose burst.Purpose
 		timer   ledger.Timer

@@ -215,11 +215,7 @@ func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.
 	row.Name, row.Partition, row.Limit = string(array.Name), array.Partition, array.MaxNodes
 	row.Counts, row.Desired = p.counts(array)
 	row.ReasonCode, row.Reason = "", ""
-	for _, a := range p.facts.Nodearrays {
-		if a.Name == array.Name {
-			row.ClosedUntil = a.ClosedUntil
-		}
-	}
+	row.ClosedUntil = p.facts.Memory.OpenUntil(array.Name)
 	for _, t := range p.armed {
 		if t.array == row.Name && t.timer.Generation > armedTimer(row, t.purpose).Generation {
 			setTimer(&row, t.purpose, t.timer)
