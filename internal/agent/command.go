@@ -137,31 +137,6 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 	return nil
 }
 
-// boundedList cuts a list of names at a comma outside of brackets, so that it
-// still reads as a list.
-func boundedList(list string) string {
-	if len(list) <= maxListBytes {
-		return list
-	}
-	names, err := slurm.ParseHostlist(list)
-	if err != nil {
-		return list[:strings.LastIndexByte(list[:maxListBytes], ',')+1]
-	}
-	for len(list) > maxListBytes {
-		names = names[:len(names)/2]
-		list = slurm.FormatHostlist(names)
-	}
-	return list
-}
-
-// boundedJobs cuts a list of job ids at a comma.
-func boundedJobs(list string) string {
-	if len(list) <= maxJobListBytes {
-		return list
-	}
-	return list[:max(strings.LastIndexByte(list[:maxJobListBytes], ','), 0)]
-}
-
 func refused(format string, args ...any) event.CommandResult {
 	return event.CommandResult{State: event.ResultRefused, Error: fmt.Sprintf(format, args...)}
 }

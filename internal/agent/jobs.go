@@ -56,6 +56,9 @@ func pendingGroups(jobs []slurm.Job, now time.Time) (count int, groups []event.P
 		g.Count++
 		g.NewestSubmit = job.Submitted
 		g.HighestPriority = max(g.HighestPriority, int64(job.Priority))
+		if start := job.Started.UTC().Truncate(time.Minute); !job.Started.IsZero() && (g.ExpectedStart.IsZero() || start.Before(g.ExpectedStart)) {
+			g.ExpectedStart = start
+		}
 		if len(g.Jobs) < event.MaxGroupIDs {
 			g.Jobs = append(g.Jobs, jobID(job.Ref()))
 		}
@@ -137,7 +140,8 @@ func (a *Agent) runningJobs(jobs []slurm.Job) []event.RunningJob {
 		}
 		out = append(out, event.RunningJob{
 			ID: jobID(job.Ref()), User: bounded(string(job.User), maxWordBytes), Account: bounded(string(job.Account), maxWordBytes),
-			Partition: joinPartitions(job.Partitions), State: string(job.State), Nodes: slurm.FormatHostlist(job.Nodes),
+			QOS: bounded(string(job.QOS), maxWordBytes), Partition: joinPartitions(job.Partitions), State: string(job.State),
+			Nodes: slurm.FormatHostlist(job.Nodes), NodeCount: len(job.Nodes),
 			Start: job.Started, TimeLimitSeconds: limitSeconds(job.TimeLimit), Batch: job.IsBatch, Requeue: job.Requeue,
 		})
 	}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/event"
@@ -38,6 +39,8 @@ type reading struct {
 	hooks    spool.Listing
 	nodes    []slurm.Node
 	jobs     []slurm.Job
+	// ran are the jobs of any partition that ended lately.
+	ran []slurm.Job
 	// gone are jobs that have left the cloud nodes, as Slurm remembers them.
 	gone     []slurm.Job
 	lastBusy map[slurm.NodeName]time.Time
@@ -68,9 +71,11 @@ func (t *term) look(ctx context.Context) (reading, error) {
 		return r, err
 	}
 	t.problems.addDropped("sinfo", dropped, r.began)
-	if r.jobs, dropped, err = t.Slurm.Jobs(ctx, slurm.JobQuery{States: activeStates}); err != nil {
+	jobs, dropped, err := t.Slurm.Jobs(ctx, slurm.JobQuery{States: slices.Concat(activeStates, ranStates)})
+	if err != nil {
 		return r, err
 	}
+	r.jobs, r.ran = splitEnded(jobs)
 	t.problems.addDropped("squeue", dropped, r.began)
 	if err := t.lookBack(ctx, &r); err != nil {
 		return r, err
@@ -151,6 +156,7 @@ func (t *term) snapshot(r reading, otherwise event.Cause) event.QueuePressure {
 	q.PendingJobs, q.Pending, q.Truncated = pendingGroups(r.jobs, now)
 	q.Running = t.runningJobs(r.jobs)
 	q.Ended = t.endedJobs(q.Running, r)
+	q.Finished = t.finishedRuns(r.ran)
 	q.Local = t.localPartitions(r.nodes)
 	q.Partitions = partitionRules(t.settings.partitions)
 	q.CommandResults = t.charge.toRepeat(now)

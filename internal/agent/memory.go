@@ -17,6 +17,8 @@ type memory struct {
 	nodes   map[slurm.NodeName]seenNode
 	resumes map[slurm.NodeName]string
 	running map[event.JobID]event.RunningJob
+	// told are the ends of the jobs that were summed up as finished.
+	told map[slurm.JobRef]time.Time
 }
 
 // seenNode is the phase of a node and when it was first seen in it.
@@ -26,7 +28,10 @@ type seenNode struct {
 }
 
 func newMemory() memory {
-	return memory{nodes: map[slurm.NodeName]seenNode{}, resumes: map[slurm.NodeName]string{}, running: map[event.JobID]event.RunningJob{}}
+	return memory{
+		nodes: map[slurm.NodeName]seenNode{}, resumes: map[slurm.NodeName]string{}, running: map[event.JobID]event.RunningJob{},
+		told: map[slurm.JobRef]time.Time{},
+	}
 }
 
 const (

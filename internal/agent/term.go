@@ -310,6 +310,7 @@ func (t *term) accept(q event.QueuePressure, r reading, digest string) {
 	t.digest = digest
 	t.heartbeatDue = t.Clock.Now().Add(jittered(t.Heartbeat, t.Random()))
 	t.problems.told(q.Problems)
+	t.memory.rememberEnded(r.ran)
 	clear(t.memory.running)
 	for _, job := range q.Running {
 		t.memory.running[job.ID] = job

@@ -61,6 +61,12 @@ type QueuePressure struct {
 	Truncated bool         `json:"truncated,omitempty"`
 	Running   []RunningJob `json:"running,omitempty"`
 	Ended     []EndedJob   `json:"ended,omitempty"`
+	// Finished sums up the jobs of any partition that ended since the last
+	// accepted snapshot, at most MaxFinished rows, most jobs first. It feeds an
+	// average and is a best effort: what ends while no agent is in charge is
+	// never told, and a snapshot that was sent but not acknowledged is told
+	// again.
+	Finished []FinishedRuns `json:"finished,omitempty"`
 
 	CloudNodes []CloudNodes     `json:"cloudNodes"`
 	Local      []LocalPartition `json:"local,omitempty"`
@@ -102,6 +108,9 @@ type PendingGroup struct {
 	OldestSubmit    time.Time `json:"oldestSubmit"`
 	NewestSubmit    time.Time `json:"newestSubmit"`
 	HighestPriority int64     `json:"highestPriority,omitempty"`
+	// ExpectedStart is the earliest start that Slurm itself foresees for any of
+	// the jobs, rounded down to the minute; zero where it has no estimate.
+	ExpectedStart time.Time `json:"expectedStart,omitzero"`
 	// Jobs names at most MaxGroupIDs of them, oldest first.
 	Jobs JobIDs `json:"jobs,omitzero"`
 }
@@ -118,11 +127,14 @@ type RunningJob struct {
 	ID        JobID  `json:"id"`
 	User      string `json:"user,omitempty"`
 	Account   string `json:"account,omitempty"`
+	QOS       string `json:"qos,omitempty"`
 	Partition string `json:"partition"`
 	// State is Slurm's job state: CONFIGURING, RUNNING, COMPLETING, SUSPENDED.
 	State string `json:"state"`
 	// Nodes is a hostlist.
-	Nodes            string    `json:"nodes"`
+	Nodes string `json:"nodes"`
+	// NodeCount is how many those are; 0 from an agent that does not tell.
+	NodeCount        int       `json:"nodeCount,omitempty"`
 	Start            time.Time `json:"start,omitzero"`
 	TimeLimitSeconds int64     `json:"timeLimitSeconds,omitempty"`
 	Batch            bool      `json:"batch,omitempty"`
@@ -135,6 +147,20 @@ type EndedJob struct {
 	State string    `json:"state"`
 	Nodes string    `json:"nodes,omitempty"`
 	End   time.Time `json:"end,omitzero"`
+}
+
+// MaxFinished bounds QueuePressure.Finished.
+const MaxFinished = 500
+
+// FinishedRuns sums up ended jobs of one user and account: those with a time
+// limit that ran to their end or to that limit, array tasks one by one.
+type FinishedRuns struct {
+	User    string `json:"user,omitempty"`
+	Account string `json:"account,omitempty"`
+	Jobs    int    `json:"jobs"`
+	// RunSeconds is how long they ran, LimitSeconds how long they might have.
+	RunSeconds   int64 `json:"runSeconds"`
+	LimitSeconds int64 `json:"limitSeconds"`
 }
 
 // CloudNodes is the state of one nodearray's nodes in Slurm's own words.

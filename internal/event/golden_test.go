@@ -28,13 +28,14 @@ func wholePressure() QueuePressure {
 			Description: "(Resources)", Nodes: 2, CPUs: 8, MemoryMiB: 4000, GPUs: 1, TimeLimitSeconds: 3600, Features: "cloud&htc",
 			NodeList: true, Batch: true, Requeue: true, Restarted: true, BeginTime: noon.Add(2 * time.Minute),
 			Count: 7, OldestSubmit: noon.Add(-time.Hour), NewestSubmit: noon.Add(-time.Minute), HighestPriority: 4_294_901_757,
-			Jobs: JobIDs{"117", "118", "120_4", "120_5", "90"},
+			ExpectedStart: noon.Add(20 * time.Minute), Jobs: JobIDs{"117", "118", "120_4", "120_5", "90"},
 		}},
 		Running: []RunningJob{{
-			ID: "120_3", User: "ada", Account: "physics", Partition: "htc", State: "RUNNING", Nodes: "htc-[1-2]", Start: noon.Add(-time.Minute),
-			TimeLimitSeconds: 600, Batch: true, Requeue: true,
+			ID: "120_3", User: "ada", Account: "physics", QOS: "normal", Partition: "htc", State: "RUNNING", Nodes: "htc-[1-2]", NodeCount: 2,
+			Start: noon.Add(-time.Minute), TimeLimitSeconds: 600, Batch: true, Requeue: true,
 		}},
-		Ended: []EndedJob{{ID: "115", State: "COMPLETED", Nodes: "htc-3", End: noon.Add(-time.Second)}},
+		Ended:    []EndedJob{{ID: "115", State: "COMPLETED", Nodes: "htc-3", End: noon.Add(-time.Second)}},
+		Finished: []FinishedRuns{{User: "ada", Account: "physics", Jobs: 3, RunSeconds: 1800, LimitSeconds: 10_800}},
 		CloudNodes: []CloudNodes{{
 			Nodearray: "htc", Defined: 9, Usable: 7, PoweredDown: 4, Undefined: "htc-10",
 			Groups: []NodeGroup{

@@ -58,14 +58,15 @@ func (q QueuePressure) Compressed() ([]byte, error) {
 
 // Digest identifies what the snapshot says about Slurm. Two snapshots that
 // differ only in when and by whom they were taken have the same, and so have
-// two that differ in priorities: the multifactor plugin raises those of all
-// waiting jobs with every minute.
+// two that differ in priorities, which the multifactor plugin raises for all
+// waiting jobs with every minute, in expected starts, which each backfill cycle
+// moves, or in the runs that have finished.
 func (q QueuePressure) Digest() string {
 	q.Epoch, q.Sequence, q.TakenAt, q.AgeAtSendMS, q.Cause = 0, 0, time.Time{}, 0, ""
-	q.AgentHost, q.AgentVersion = "", ""
+	q.AgentHost, q.AgentVersion, q.Finished = "", "", nil
 	q.Pending = slices.Clone(q.Pending)
 	for i := range q.Pending {
-		q.Pending[i].HighestPriority = 0
+		q.Pending[i].HighestPriority, q.Pending[i].ExpectedStart = 0, time.Time{}
 	}
 	raw, err := json.Marshal(q)
 	if err != nil {

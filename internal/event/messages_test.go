@@ -194,6 +194,15 @@ func hugeQueue(jobs, shapes int) QueuePressure {
 			Description: "(Priority)", Nodes: 1 + i%7, CPUs: 1 + i%64, MemoryMiB: int64(1000 + 13*i), TimeLimitSeconds: int64(60 * (1 + i%1440)),
 			Batch: true, Requeue: true, OldestSubmit: noon.Add(-time.Duration(random.IntN(1e6)) * time.Second), NewestSubmit: noon, HighestPriority: int64(i),
 		}
+		if i < 500 { // as many as backfill looks at by default, or more
+			q.Pending[i].ExpectedStart = noon.Add(time.Duration(random.IntN(1e5)) * time.Minute)
+		}
+	}
+	q.Finished = nil
+	for i := range MaxFinished {
+		q.Finished = append(q.Finished, FinishedRuns{
+			User: fmt.Sprintf("user%d", i%300), Account: fmt.Sprintf("account%d", i%40), Jobs: MaxFinished - i, RunSeconds: random.Int64N(1e6), LimitSeconds: random.Int64N(1e7),
+		})
 	}
 	for id := range jobs {
 		group := &q.Pending[random.IntN(shapes)]
@@ -248,8 +257,9 @@ func TestManyRunningJobsDoNotSilenceTheAgent(t *testing.T) {
 	q.Truncated = false
 	for i := range 40_000 {
 		q.Running = append(q.Running, RunningJob{
-			ID: JobID(fmt.Sprint(1000 + 7*i)), User: fmt.Sprintf("user%d", i*7919%300), Account: "a", Partition: "htc", State: "RUNNING",
-			Nodes: fmt.Sprintf("htc-%d", i*7919%10_000), Start: noon.Add(-time.Duration(i*7919%100_000) * time.Second), TimeLimitSeconds: int64(i * 31 % 5000),
+			ID: JobID(fmt.Sprint(1000 + 7*i)), User: fmt.Sprintf("user%d", i*7919%300), Account: "a", QOS: "normal", Partition: "htc", State: "RUNNING",
+			NodeCount: 1,
+			Nodes:     fmt.Sprintf("htc-%d", i*7919%10_000), Start: noon.Add(-time.Duration(i*7919%100_000) * time.Second), TimeLimitSeconds: int64(i * 31 % 5000),
 		})
 	}
 	m := must[Message](t)(q.Encode())
@@ -280,7 +290,9 @@ func TestDigestIsOfSlurmAndNotOfTheLook(t *testing.T) {
 	same := wholePressure()
 	same.Epoch, same.Sequence, same.TakenAt, same.AgeAtSendMS, same.Cause = 9, 9, noon.Add(time.Hour), 9, CausePoll
 	same.AgentHost, same.AgentVersion = "head2", "v2"
-	same.Pending[0].HighestPriority++ // which the multifactor plugin does with every minute
+	same.Pending[0].HighestPriority++                   // which the multifactor plugin does with every minute
+	same.Pending[0].ExpectedStart = noon.Add(time.Hour) // which backfill moves with every cycle
+	same.Finished[0].Jobs++
 	if got := same.Digest(); got != want {
 		t.Error("a later look at the same queue has another digest")
 	}
