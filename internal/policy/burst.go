@@ -27,6 +27,7 @@ func (d Document) Burst() burst.Policy {
 		p.Overflow = append(p.Overflow, burst.Overflow{
 			Partition:  o.Partition,
 			Nodearrays: slices.Clone(o.Nodearrays),
+			When:       o.when,
 			Waiting:    burst.Waiting(o.Waiting),
 			MaxJobCost: o.MaxJobCost,
 		})

@@ -39,11 +39,31 @@ func (p *parsing) finish(d *Document) {
 		a.window = p.compileSchedule(fmt.Sprintf("nodearrays[%d].schedule", i), a.Schedule, zone)
 	}
 	for i := range d.Overflow {
-		w := &d.Overflow[i].Waiting
-		if w.Rule == burst.WaitingWeighted && w.Kappa == 0 {
-			w.Kappa = DefaultKappa
+		o := &d.Overflow[i]
+		if o.Waiting.Rule == burst.WaitingWeighted && o.Waiting.Kappa == 0 {
+			o.Waiting.Kappa = DefaultKappa
+		}
+		if o.When != "" {
+			o.when = p.compileWhen(fmt.Sprintf("overflow[%d].when", i), o.When)
 		}
 	}
+}
+
+func (p *parsing) compileWhen(path, text string) burst.Predicate {
+	if p.env == nil {
+		e, err := newEnvironment()
+		if err != nil {
+			p.at(path, "cannot be compiled: %w", err)
+			return nil
+		}
+		p.env = e
+	}
+	compiled, err := compilePredicate(p.env, text)
+	if err != nil {
+		p.at(path, "is not a rule (got %s): %w", show(text), err)
+		return nil
+	}
+	return compiled
 }
 
 // check finds what contradicts itself although each value may be right.
@@ -96,9 +116,9 @@ func (p *parsing) checkPrice(path string, a Nodearray) {
 	switch {
 	case a.Spot && !priced:
 		p.lacks(path, "price", "a spot nodearray needs price.spot")
-	case a.Spot && a.Price.Spot == 0:
+	case a.Spot && !p.given(path+".price.spot"):
 		p.lacks(path+".price", "spot", "the nodearray is spot")
-	case !a.Spot && priced && a.Price.OnDemand == 0:
+	case !a.Spot && priced && !p.given(path+".price.onDemand"):
 		p.lacks(path+".price", "onDemand", "the nodearray is not spot")
 	case a.Price.OnDemand > 0 && a.Price.Spot > a.Price.OnDemand:
 		p.at(path+".price.spot", "is more than onDemand (got %s, want at most %s)", formatMoney(a.Price.Spot), formatMoney(a.Price.OnDemand))

@@ -60,7 +60,6 @@ func (p *parsing) checkBudgetOrder(path string, b Budget) {
 // have a price, and to at least one node-hour: with less it would only ever
 // refuse.
 func (p *parsing) checkBudgetPrices(path string, b Budget, arrays []Nodearray) {
-	covered := arrays
 	switch b.Scope {
 	case burst.ScopeCluster:
 		if p.given(path + ".name") {
@@ -74,24 +73,22 @@ func (p *parsing) checkBudgetPrices(path string, b Budget, arrays []Nodearray) {
 	default:
 		return // told already
 	}
-	if b.Scope == burst.ScopeNodearray {
-		i := slices.IndexFunc(arrays, func(a Nodearray) bool { return string(a.Name) == b.Name })
-		if i < 0 {
-			if b.Name != "" {
-				p.at(path+".name", "is not a nodearray of this policy (got %s)", show(b.Name))
-			}
-			return
-		}
-		covered = arrays[i : i+1]
+	if b.Scope == burst.ScopeNodearray && b.Name != "" &&
+		!slices.ContainsFunc(arrays, func(a Nodearray) bool { return string(a.Name) == b.Name }) {
+		p.at(path+".name", "is not a nodearray of this policy (got %s)", show(b.Name))
+		return
 	}
 	var cheapest burst.Money
-	for _, a := range covered {
-		if a.rate() == 0 {
+	for i, a := range arrays {
+		if b.Scope == burst.ScopeNodearray && string(a.Name) != b.Name {
+			continue
+		}
+		if !p.priced(i) {
 			p.add(p.lines[path], path, "needs the price of each nodearray that it covers (%s has none)", show(string(a.Name)))
 			return
 		}
-		if cheapest == 0 || a.rate() < cheapest {
-			cheapest = a.rate()
+		if rate := a.rate(); cheapest == 0 || rate > 0 && rate < cheapest {
+			cheapest = rate
 		}
 	}
 	if b.Hard > 0 && b.Hard < cheapest {
@@ -99,28 +96,39 @@ func (p *parsing) checkBudgetPrices(path string, b Budget, arrays []Nodearray) {
 	}
 }
 
+// priced reports whether the file gives the nodearray a price, right or wrong.
+func (p *parsing) priced(nodearray int) bool {
+	return p.given(fmt.Sprintf("nodearrays[%d].price", nodearray))
+}
+
 func (p *parsing) checkOverflow(d Document) {
-	rates := map[burst.NodearrayName]burst.Money{}
+	priced := map[burst.NodearrayName]bool{}
 	owner := map[string]burst.NodearrayName{}
-	for _, a := range d.Nodearrays {
-		rates[a.Name] = a.rate()
+	for i, a := range d.Nodearrays {
+		priced[a.Name] = p.priced(i)
 		owner[a.Partition] = a.Name
 	}
+	all := map[string]int{} // the rule that takes all jobs of a partition
 	for i, o := range d.Overflow {
 		path := fmt.Sprintf("overflow[%d]", i)
+		if j, shadowed := all[o.Partition]; shadowed && o.Partition != "" {
+			p.add(p.lines[path], path, "is never reached: overflow[%d] takes every job of %s", j, show(o.Partition))
+		} else if !p.given(path + ".when") {
+			all[o.Partition] = i
+		}
 		if array, cloud := owner[o.Partition]; cloud && o.Partition != "" {
 			p.at(path+".partition", "is in the cloud already (%s is the partition of nodearray %s)", show(o.Partition), show(string(array)))
 		}
 		for j, name := range o.Nodearrays {
 			at := fmt.Sprintf("%s.nodearrays[%d]", path, j)
-			rate, known := rates[name]
+			hasPrice, known := priced[name]
 			switch {
 			case name == "":
 			case !known:
 				p.at(at, "is not a nodearray of this policy (got %s)", show(string(name)))
 			case slices.Contains(o.Nodearrays[:j], name):
 				p.at(at, "is named twice (%s)", show(string(name)))
-			case o.MaxJobCost > 0 && rate == 0:
+			case o.MaxJobCost > 0 && !hasPrice:
 				p.at(path+".maxJobCost", "needs the price of each nodearray of the rule (%s has none)", show(string(name)))
 			}
 		}

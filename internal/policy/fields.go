@@ -143,6 +143,7 @@ func (p *parsing) overflow(o *Overflow) form {
 	return p.keyed([]field{
 		{key: "partition", about: "The on-prem partition.", form: p.text(&o.Partition, nameForm)},
 		{key: "nodearrays", about: "Where its jobs may go, in rank order: the next one is tried where one cannot take the job.", form: listed(&p.reader, &o.Nodearrays, maxNodearrays, func(name *burst.NodearrayName) form { return p.text((*string)(name), nameForm) })},
+		{key: "when", optional: true, def: "every job", about: "A CEL expression over the variable job, which is true for the jobs that may go.", form: p.expression(&o.When)},
 		{key: "waiting", optional: true, def: "rule: weighted, kappa: 0.1", about: "When a job may go.", form: p.waiting(&o.Waiting)},
 		{key: "maxJobCost", optional: true, def: "no bound", about: "Keeps a job from a nodearray where its whole time limit would cost more.", form: p.amount(&o.MaxJobCost, maxMoney)},
 	})

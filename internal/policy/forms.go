@@ -237,3 +237,16 @@ func (r *reader) memory(into *int64) form {
 		return ""
 	})
 }
+
+// expression is the text of a rule; compilePredicate judges what it says.
+func (r *reader) expression(into *string) form {
+	s := schema{"type": []string{"string", "boolean"}, "minLength": 1, "maxLength": maxExpression}
+	return r.plain(s, fmt.Sprintf("an expression of 1 to %d bytes", maxExpression), func(text string) string {
+		text = strings.TrimSpace(text)
+		if text == "" || len(text) > maxExpression {
+			return "has a wrong length"
+		}
+		*into = text
+		return ""
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 
+	"cel.dev/cel-go/cel"
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -69,6 +70,8 @@ func parse(data []byte, expand func(string) ([]burst.NodeName, error)) (Document
 type parsing struct {
 	reader
 	expand func(string) ([]burst.NodeName, error)
+	// env compiles the rules' expressions; nil until there is one.
+	env *cel.Env
 }
 
 // url is the base of an https server, or of an http server on this machine.

@@ -150,9 +150,13 @@ type Opening struct {
 type Overflow struct {
 	Partition  string                `json:"partition"`
 	Nodearrays []burst.NodearrayName `json:"nodearrays"`
-	Waiting    Waiting               `json:"waiting"`
+	// When is a CEL expression over the variable job; empty for every job.
+	When    string  `json:"when,omitempty"`
+	Waiting Waiting `json:"waiting"`
 	// MaxJobCost keeps a job from where it would cost more; 0 for no bound.
 	MaxJobCost burst.Money `json:"maxJobCost,omitempty"`
+
+	when burst.Predicate
 }
 
 // Waiting is a waiting rule with its numbers.
