@@ -4,6 +4,7 @@ package agent_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -32,6 +33,10 @@ type broker struct {
 	writers map[int64]*process // by epoch
 	queue   []*letter
 	sent    []event.QueuePressure
+	// stall, once, is how long the sender of a snapshot stands still while it is
+	// on its way; refused are those of an older epoch that came late by it.
+	stall   time.Duration
+	refused int
 }
 
 // letter is a command on its way.
@@ -104,8 +109,8 @@ type link struct {
 	p *process
 }
 
-func (l link) Send(_ context.Context, queue string, m bus.Message) error {
-	if err := l.p.reach(); err != nil {
+func (l link) Send(ctx context.Context, queue string, m bus.Message) error {
+	if err := cmp.Or(l.p.reach(), ctx.Err()); err != nil {
 		return err
 	}
 	encoding, _ := m.Properties[event.EncodingProperty].(string)
@@ -113,9 +118,13 @@ func (l link) Send(_ context.Context, queue string, m bus.Message) error {
 	if err != nil || queue != pressureQueue || m.SessionID != cluster {
 		return fault.Newf(fault.Bug, "sent to %s, session %s: %v", queue, m.SessionID, err)
 	}
+	late := l.stalls()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
+	case late && q.Epoch < l.epoch:
+		l.refused++
+		return nil
 	case l.writers[q.Epoch] != l.p:
 		l.w.breaks("%v publishes in epoch %d, which it did not write", l.p, q.Epoch)
 	case q.Epoch != l.epoch:
@@ -127,6 +136,17 @@ func (l link) Send(_ context.Context, queue string, m bus.Message) error {
 	l.sent = append(l.sent, q)
 	l.w.tell(q)
 	return nil
+}
+
+func (l link) stalls() bool {
+	l.mu.Lock()
+	stall := l.stall
+	l.stall = 0
+	l.mu.Unlock()
+	if stall > 0 {
+		l.p.freeze(stall, func() {})
+	}
+	return stall > 0
 }
 
 func (l link) AcceptSession(_ context.Context, queue, name string) (agent.Session, error) {
@@ -154,8 +174,8 @@ type grip struct {
 	closed bool
 }
 
-func (g *grip) enter() (func(), error) {
-	err := g.p.reach()
+func (g *grip) enter(ctx context.Context) (func(), error) {
+	err := cmp.Or(g.p.reach(), ctx.Err())
 	g.mu.Lock()
 	if err != nil {
 		return g.mu.Unlock, err
@@ -170,14 +190,14 @@ func (g *grip) enter() (func(), error) {
 	return g.mu.Unlock, nil
 }
 
-func (g *grip) State(context.Context) ([]byte, error) {
-	done, err := g.enter()
+func (g *grip) State(ctx context.Context) ([]byte, error) {
+	done, err := g.enter(ctx)
 	defer done()
 	return bytes.Clone(g.state), err
 }
 
-func (g *grip) SetState(_ context.Context, state []byte) error {
-	done, err := g.enter()
+func (g *grip) SetState(ctx context.Context, state []byte) error {
+	done, err := g.enter(ctx)
 	defer done()
 	if err != nil {
 		return err
@@ -198,8 +218,8 @@ func (g *grip) SetState(_ context.Context, state []byte) error {
 	return nil
 }
 
-func (g *grip) RenewLock(context.Context) error {
-	done, err := g.enter()
+func (g *grip) RenewLock(ctx context.Context) error {
+	done, err := g.enter(ctx)
 	defer done()
 	if err == nil {
 		g.grant(g)
@@ -209,7 +229,10 @@ func (g *grip) RenewLock(context.Context) error {
 
 func (g *grip) Receive(ctx context.Context, limit int) ([]bus.Received, error) {
 	for ctx.Err() == nil {
-		messages, err := g.take(limit)
+		if err := g.p.awake(); err != nil { // nobody takes anything in its sleep
+			return nil, err
+		}
+		messages, err := g.take(ctx, limit)
 		if err != nil || len(messages) > 0 {
 			return messages, err
 		}
@@ -221,8 +244,8 @@ func (g *grip) Receive(ctx context.Context, limit int) ([]bus.Received, error) {
 	return nil, nil
 }
 
-func (g *grip) take(limit int) (messages []bus.Received, err error) {
-	done, err := g.enter()
+func (g *grip) take(ctx context.Context, limit int) (messages []bus.Received, err error) {
+	done, err := g.enter(ctx)
 	defer done()
 	if err != nil {
 		return nil, err
@@ -241,8 +264,8 @@ func (g *grip) take(limit int) (messages []bus.Received, err error) {
 	return messages, nil
 }
 
-func (g *grip) Complete(_ context.Context, m bus.Received) error {
-	done, err := g.enter()
+func (g *grip) Complete(ctx context.Context, m bus.Received) error {
+	done, err := g.enter(ctx)
 	defer done()
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,13 +191,7 @@ const limit = 20 * time.Minute
 // perform plays it with agents on the hosts, and gives what is wrong after it.
 func (w *crashWorld) perform(hosts ...string) []string {
 	w.begin()
-	var running []chan struct{}
-	for _, host := range hosts {
-		done := make(chan struct{})
-		running = append(running, done)
-		go func() { defer close(done); w.supervise(host) }()
-		time.Sleep(733 * time.Millisecond) // the first takes charge
-	}
+	end := w.start(hosts...)
 	for time.Since(w.play.began) < limit && !w.finished() {
 		time.Sleep(time.Second)
 		w.tick()
@@ -204,16 +199,26 @@ func (w *crashWorld) perform(hosts ...string) []string {
 	time.Sleep(heartbeat + 10*time.Second)
 	w.tick()
 	w.judge()
-	w.mu.Lock()
-	w.over = true
-	for _, p := range w.living {
-		p.cancel()
-	}
-	w.mu.Unlock()
-	for _, done := range running {
-		<-done
-	}
+	end()
 	return w.broken
+}
+
+// start starts the agents of the hosts, one after the other; end ends them.
+func (w *crashWorld) start(hosts ...string) (end func()) {
+	var running sync.WaitGroup
+	for _, host := range hosts {
+		running.Go(func() { w.supervise(host) })
+		time.Sleep(733 * time.Millisecond) // the first takes charge
+	}
+	return func() {
+		w.mu.Lock()
+		w.over = true
+		for _, p := range w.living {
+			p.cancel()
+		}
+		w.mu.Unlock()
+		running.Wait()
+	}
 }
 
 // judge says what is missing at the end.
@@ -253,6 +258,10 @@ func (w *crashWorld) judge() {
 	}
 	if corrupt, err := os.ReadDir(w.spool + "/corrupt"); err == nil {
 		w.breaks("%d spool files are corrupt", len(corrupt))
+	}
+	if w.play.read == 0 {
+		w.breaks("no snapshot came")
+		return
 	}
 	last := w.broker.since(w.play.read - 1)[0]
 	for _, node := range []string{"htc-1", "htc-2"} {

@@ -20,14 +20,14 @@ type struckSlurm struct {
 }
 
 func (s struckSlurm) Gate(ctx context.Context) (slurm.Counters, error) {
-	if err := s.p.awake(); err != nil {
+	if err := s.p.alive(); err != nil {
 		return slurm.Counters{}, err
 	}
 	return s.fakeSlurm.Gate(ctx)
 }
 
 func (s struckSlurm) Nodes(ctx context.Context) ([]slurm.Node, int, error) {
-	if err := s.p.awake(); err != nil {
+	if err := s.p.alive(); err != nil {
 		return nil, 0, err
 	}
 	return s.fakeSlurm.Nodes(ctx)
@@ -45,7 +45,7 @@ func (s struckSlurm) Config(ctx context.Context) (slurm.Config, error) {
 
 // acts notes a change.
 func (s struckSlurm) acts(what string, where ...slurm.NodeName) error {
-	if err := s.p.awake(); err != nil {
+	if err := s.p.alive(); err != nil {
 		return err
 	}
 	w := s.p.w

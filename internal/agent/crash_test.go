@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -65,6 +66,8 @@ const (
 	reset harm = "cut off and dropped"
 	// frozen: the process stands still.
 	frozen harm = "frozen"
+	// succeeded: it stands still while another agent is in charge and goes.
+	succeeded harm = "frozen and succeeded"
 )
 
 // strike is what befalls the agent of the first host that comes by a point for
@@ -80,22 +83,23 @@ func (s strike) String() string {
 }
 
 func (s strike) befall(p *process) {
+	broker := p.w.broker
 	switch s.how {
 	case killed:
-		p.back = s.lasts
-		p.w.broker.disconnect(p)
-		p.kill()
+		p.kill(s.lasts, func() { broker.disconnect(p) })
 	case lost:
-		p.back = s.lasts
-		p.kill()
-	case reset:
-		p.w.broker.disconnect(p)
-		fallthrough
-	case cutOff:
+		p.kill(s.lasts, func() {})
+	case cutOff, reset:
 		p.cut(s.lasts)
+		if s.how == reset {
+			broker.disconnect(p)
+		}
 		time.AfterFunc(s.lasts, p.w.heal)
 	case frozen:
-		p.freeze(s.lasts)
+		p.freeze(s.lasts, func() {})
+		p.w.heal()
+	case succeeded:
+		p.freeze(s.lasts, func() { broker.succeed(&process{w: p.w, host: secondHost}) })
 		p.w.heal()
 	}
 }
@@ -108,7 +112,6 @@ func playOnce(t *testing.T, r records, s strike, hosts ...string) (hits map[int]
 	synctest.Test(t, func(t *testing.T) {
 		w := newCrashWorld(t, r, s)
 		agent.OnCrashPoint = w.come
-		defer func() { agent.OnCrashPoint = nil }()
 		broken := w.perform(hosts...)
 		for _, what := range broken {
 			t.Error(what)
@@ -152,9 +155,23 @@ func TestCrashPointsOfTheAgentInCharge(t *testing.T) {
 	}, firstHost, secondHost)
 }
 
+var hooking sync.Mutex
+
+// hookExclusively lets a test set the hook of the crash points while others,
+// which do not, run beside it.
+func hookExclusively(t *testing.T) {
+	t.Parallel()
+	hooking.Lock()
+	t.Cleanup(func() {
+		agent.OnCrashPoint = nil
+		hooking.Unlock()
+	})
+}
+
 // atEachPoint strikes the first host's agent at several hits of each point, and
 // with each of the blows.
 func atEachPoint(t *testing.T, most int, blows []blow, hosts ...string) {
+	hookExclusively(t)
 	r := writeRecords(t)
 	whole, _ := playOnce(t, r, strike{}, hosts...)
 	for _, p := range crashPoints(t) {

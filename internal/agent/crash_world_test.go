@@ -86,7 +86,7 @@ func (w *crashWorld) supervise(host string) {
 		p.run(ctx)
 		cancel()
 		time.Sleep(p.back)
-		if p.awake() != nil {
+		if p.alive() != nil {
 			w.heal()
 		}
 	}
@@ -184,9 +184,21 @@ func (p *process) awake() error {
 	}
 }
 
-// reach is awake, with a line to the broker.
+// alive tells whether the process lives. What it does while another of its
+// goroutines is stopped counts as done before: it goes no further than to its
+// next crash point.
+func (p *process) alive() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return errKilled
+	}
+	return nil
+}
+
+// reach is alive, with a line to the broker.
 func (p *process) reach() error {
-	if err := p.awake(); err != nil {
+	if err := p.alive(); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -198,21 +210,29 @@ func (p *process) reach() error {
 }
 
 // kill ends the process and the goroutine that calls it; the others can touch
-// nothing any more.
-func (p *process) kill() {
+// nothing any more. What follows from it happens once they have come to rest.
+func (p *process) kill(back time.Duration, then func()) {
 	p.mu.Lock()
-	p.dead = true
+	p.dead, p.back = true, back
 	p.mu.Unlock()
+	time.Sleep(settles)
+	then()
 	p.cancel()
 	runtime.Goexit()
 }
 
-func (p *process) freeze(d time.Duration) {
+// freeze stops the process; meanwhile happens once all of it has come to rest.
+func (p *process) freeze(d time.Duration, meanwhile func()) {
 	p.mu.Lock()
 	p.wakes = time.Now().Add(d)
 	p.mu.Unlock()
+	time.Sleep(settles)
+	meanwhile()
 	_ = p.awake() // it lives: it is just here
 }
+
+// settles is a moment of virtual time: it passes once nothing moves any more.
+const settles = time.Nanosecond
 
 func (p *process) cut(d time.Duration) {
 	p.mu.Lock()

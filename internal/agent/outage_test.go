@@ -107,11 +107,12 @@ type program struct {
 	log  string
 }
 
-func buildAgent(t *testing.T, h *head, addr string) *program {
+// buildAgent builds the program with build tags.
+func buildAgent(t *testing.T, h *head, addr, tags string) *program {
 	t.Helper()
 	dir := t.TempDir()
 	p := &program{t: t, path: filepath.Join(dir, "burst-agent"), log: filepath.Join(dir, "log")}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", p.path, "../../cmd/burst-agent").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-tags", tags, "-o", p.path, "../../cmd/burst-agent").CombinedOutput(); err != nil {
 		t.Fatalf("build burst-agent: %v\n%s", err, out)
 	}
 	policy := filepath.Join(dir, "policy.yaml")
@@ -167,7 +168,7 @@ func TestOutagesAndKillsLoseNothing(t *testing.T) {
 	h := startHead(t, slurmlab.Config{Partitions: []slurmlab.CloudPartition{{Name: "htc", Count: 5}}})
 	c := newCloud(t)
 	network := newLine(t, c.addr)
-	p := buildAgent(t, h, network.listener.Addr().String())
+	p := buildAgent(t, h, network.listener.Addr().String(), "")
 	first := p.start()
 	c.await("the first agent leads", 0, func(q event.QueuePressure) bool { return q.Epoch == 1 })
 
