@@ -42,7 +42,7 @@ func (b *broker) succeed(other *process) {
 // before it does or says anything: another one may have come and gone, and the
 // client takes the session again without a word.
 func TestCrashPointsWhileAnotherCameAndWent(t *testing.T) {
-	atEachPoint(t, 3, []blow{{succeeded, 50 * time.Second}}, firstHost)
+	atEachPoint(t, 2, []blow{{succeeded, 50 * time.Second}}, firstHost)
 }
 
 // The targets of a command are looked at again after the agent was stopped, even

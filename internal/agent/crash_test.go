@@ -135,7 +135,7 @@ func picked(hits, most int) (some []int) {
 // One agent may be killed at any of its steps: what follows it does no command
 // twice, forgets none, and tells of every hook call.
 func TestCrashPoints(t *testing.T) {
-	atEachPoint(t, 8, []blow{{killed, time.Second}}, firstHost)
+	atEachPoint(t, 6, []blow{{killed, time.Second}}, firstHost)
 }
 
 // The agent in charge may be killed, cut off or stopped at any of its steps
