@@ -15,6 +15,8 @@ import (
 )
 
 const (
+	promisedClusters = 200
+
 	loadNodes   = 200
 	loadGroups  = 12
 	changeEvery = 10
@@ -25,9 +27,9 @@ const (
 	arriving = 10 * time.Second
 )
 
-// measureLoad has 200 clusters send an event a second each.
+// measureLoad has many clusters send an event a second each.
 func measureLoad(ctx context.Context, b *bench) error {
-	return b.load(ctx, "200 clusters", siteOptions{name: "load", clusters: clusters(200), reclaim: shippedReclaim})
+	return b.load(ctx, fmt.Sprintf("%d clusters", b.clusters), siteOptions{name: "load", clusters: clusters(b.clusters), reclaim: shippedReclaim})
 }
 
 // measureSingle has 64 clusters share one instance: twice as many as it holds
@@ -49,8 +51,8 @@ func measureSessions(ctx context.Context, b *bench) error {
 		{idle: "00:00:00.5", about: "0.5 s", sessions: 128},
 		{idle: "00:00:05", about: "5 s", sessions: 128},
 	} {
-		err := b.load(ctx, fmt.Sprintf("%d sessions held for %s, 200 clusters", c.sessions, c.about), siteOptions{
-			name: fmt.Sprintf("sessions%d", i+1), clusters: clusters(200), reclaim: never, // a sweep would meet one of them at random
+		err := b.load(ctx, fmt.Sprintf("%d sessions held for %s, %d clusters", c.sessions, c.about, b.clusters), siteOptions{
+			name: fmt.Sprintf("sessions%d", i+1), clusters: clusters(b.clusters), reclaim: never, // a sweep would meet one of them at random
 			serviceBus: map[string]any{"sessionIdleTimeout": c.idle, "maxConcurrentSessions": c.sessions},
 		})
 		if err != nil {

@@ -62,8 +62,10 @@ type bench struct {
 	// more only in the test that the comparison notices it.
 	times   int
 	loadFor time.Duration
-	began   time.Time
-	results []measure
+	// clusters is how many of them send in load and sessions.
+	clusters int
+	began    time.Time
+	results  []measure
 }
 
 // effort says how many runs a figure gets, and how many samples a run.
@@ -81,7 +83,7 @@ type options struct {
 	short, update, keep bool
 	only, profile       string
 	loadFor             time.Duration
-	runs                int
+	clusters, runs      int
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
@@ -93,6 +95,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process, which holds emulator, host and simulators")
 	flags.StringVar(&o.only, "only", "", "measure only these sections, comma separated; writes no page")
 	flags.DurationVar(&o.loadFor, "load", time.Minute, "how long many clusters send; 10m for the promise itself")
+	flags.IntVar(&o.clusters, "clusters", promisedClusters, "how many clusters send; fewer than promised for a machine that others use, too")
 	flags.IntVar(&o.runs, "runs", full.runs, "how many runs a figure gets in the full form")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -112,7 +115,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b.effort, b.loadFor = full, o.loadFor
+	b.effort, b.loadFor, b.clusters = full, o.loadFor, max(1, o.clusters)
 	b.effort.runs = max(1, o.runs)
 	if o.short {
 		b.effort = brief
