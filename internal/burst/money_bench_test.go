@@ -38,7 +38,7 @@ func busyMonth(jobs, nodes int) (Policy, Facts) {
 	f.Groups = make([]Group, 5000)
 	for i := range f.Groups {
 		g := Group{Partitions: []string{"local"}, User: fmt.Sprintf("user%d", i%300), Account: fmt.Sprintf("account%d", i%50), Count: 20}
-		for k := range 20 {
+		for k := range 4 { // a snapshot of so many groups has room to name two of each
 			g.Jobs = append(g.Jobs, strconv.Itoa(1_000_000+20*i+k))
 		}
 		f.Groups[i] = g

@@ -213,10 +213,17 @@ type hiding struct{ any, again map[string]bool }
 // lookAtGroups notes which jobs wait, and where others may.
 func (a *advancing) lookAtGroups() hiding {
 	hidden := hiding{any: map[string]bool{}, again: map[string]bool{}}
+	// Groups name up to 100,000 jobs, of which few are known: look among few.
+	sought := map[string]int{}
+	for i, seen := range a.known {
+		if seen == jobUnseen {
+			sought[a.memory.Jobs[i].ID] = i
+		}
+	}
 	for g := range a.facts.Groups {
 		group := &a.facts.Groups[g]
 		for _, id := range group.Jobs {
-			i, known := a.index[id]
+			i, known := sought[id]
 			if !known || a.known[i] != jobUnseen {
 				continue
 			}
@@ -267,15 +274,19 @@ func (a *advancing) miss(i int, hidden hiding) {
 
 // keepJobs drops the records of jobs that are gone and sorts the others.
 func (a *advancing) keepJobs() {
-	kept := a.memory.Jobs[:0]
-	for i := range a.memory.Jobs {
-		if a.known[i] != jobGone {
-			kept = append(kept, a.memory.Jobs[i])
+	jobs := a.memory.Jobs
+	if slices.Contains(a.known, jobGone) {
+		kept := jobs[:0]
+		for i := range jobs {
+			if a.known[i] != jobGone {
+				kept = append(kept, jobs[i])
+			}
 		}
+		clear(jobs[len(kept):])
+		jobs = kept
 	}
-	clear(a.memory.Jobs[len(kept):])
-	if surplus := len(kept) - maxCloudJobs; surplus > 0 {
-		kept = slices.DeleteFunc(kept, func(j CloudJob) bool {
+	if surplus := len(jobs) - maxCloudJobs; surplus > 0 {
+		jobs = slices.DeleteFunc(jobs, func(j CloudJob) bool {
 			drop := surplus > 0 && (j.Shadow || !j.RevokedAt.IsZero())
 			if drop {
 				surplus--
@@ -283,6 +294,6 @@ func (a *advancing) keepJobs() {
 			return drop
 		})
 	}
-	slices.SortFunc(kept, func(a, b CloudJob) int { return cmp.Compare(a.ID, b.ID) })
-	a.memory.Jobs = kept
+	slices.SortFunc(jobs, func(a, b CloudJob) int { return cmp.Compare(a.ID, b.ID) })
+	a.memory.Jobs = jobs
 }
