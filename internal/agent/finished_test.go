@@ -79,7 +79,8 @@ func TestFinishedRunsAreSummedUpOnce(t *testing.T) {
 			}
 		}
 		want := []event.FinishedRuns{
-			{User: "ada", Account: "a", Jobs: 2, RunSeconds: 4200, LimitSeconds: 7200}, {User: "eve", Account: "a", Jobs: 1, RunSeconds: 1, LimitSeconds: 7200},
+			{User: "ada", Account: "a", Jobs: 2, RunSeconds: 4200, LimitSeconds: 7200},
+			{User: "eve", Account: "a", Jobs: 1, RunSeconds: 1, LimitSeconds: 7200},
 			{User: "ada", Account: "a", Jobs: 1, RunSeconds: 4200, LimitSeconds: 3600},
 		}
 		if diff := cmp.Diff(want, told); diff != "" {

@@ -32,6 +32,7 @@ func TestRealSlurmReleasesAndRevokesJobs(t *testing.T) {
 		state := h.must(h.lab.Run(t.Context(), "squeue", "--noheader", "--jobs="+string(full), "--format=%T"))
 		return state == "RUNNING", state
 	})
+	later := h.submit("--partition=local", "--time=5", "--wrap=true")
 	t.Log("a released job starts in the cloud")
 	h.releaseOne(c, full)
 	t.Log("lists change only as the policy's partitions allow")
@@ -44,6 +45,15 @@ func TestRealSlurmReleasesAndRevokesJobs(t *testing.T) {
 	h.gates(c)
 	t.Log("a node is powered up without a job")
 	h.powerUp(c)
+	t.Log("a job that waits is told with the start that Slurm foresees")
+	began := time.Now()
+	q := c.await("an expected start", 0, func(q event.QueuePressure) bool {
+		return slices.ContainsFunc(q.Pending, func(g event.PendingGroup) bool { return slices.Contains(g.Jobs, later) && !g.ExpectedStart.IsZero() })
+	})
+	// The job that fills the partition has ten minutes.
+	if wait := q.Pending[0].ExpectedStart.Sub(began); wait < 5*time.Minute || wait > 11*time.Minute {
+		t.Errorf("expected to start in %v", wait)
+	}
 }
 
 func (h *head) submit(args ...string) event.JobID {
@@ -119,6 +129,9 @@ func (h *head) releaseOne(c *cloud, full event.JobID) {
 	}
 	h.boot("htc-1")
 	ended := c.await("the job has run", from, func(q event.QueuePressure) bool { return len(q.Ended) > 0 })
+	c.await("its run is summed up", from, func(q event.QueuePressure) bool {
+		return len(q.Finished) == 1 && q.Finished[0].Jobs == 1 && q.Finished[0].LimitSeconds == 120 && q.Finished[0].RunSeconds > 0
+	})
 	if got := ended.Ended[0]; got.ID != job || got.State != "COMPLETED" || got.Nodes != "htc-1" {
 		t.Errorf("ended: %+v", got)
 	}
