@@ -35,6 +35,8 @@ func TestRealSlurmReleasesAndRevokesJobs(t *testing.T) {
 	later := h.submit("--partition=local", "--time=5", "--wrap=true")
 	t.Log("a released job starts in the cloud")
 	h.releaseOne(c, full)
+	t.Log("a job whose boot is aborted moves to the next nodearray")
+	h.moveAfterAbort(c)
 	t.Log("lists change only as the policy's partitions allow")
 	h.moves(c)
 	t.Log("tasks of arrays are moved without splitting what need not be split")
@@ -134,6 +136,37 @@ func (h *head) releaseOne(c *cloud, full event.JobID) {
 	})
 	if got := ended.Ended[0]; got.ID != job || got.State != "COMPLETED" || got.Nodes != "htc-1" {
 		t.Errorf("ended: %+v", got)
+	}
+}
+
+// One node of the job is up, so that it takes seconds to leave it, and until
+// then it cannot be moved.
+func (h *head) moveAfterAbort(c *cloud) {
+	t := h.t
+	t.Helper()
+	from := len(c.taken())
+	job := h.submit("--partition=htc", "--nodes=2", "--exclude=htc-3", "--wrap=true")
+	c.await("htc-2 boots", from, func(q event.QueuePressure) bool {
+		state, _ := stateOf(q, "htc-2")
+		return strings.Contains(state, "POWERING_UP")
+	})
+	if result, _ := c.order(release("hpc", job)); result.State != event.ResultStale || result.Stale != string(job) {
+		t.Errorf("moving a job that boots a node: %+v", result)
+	}
+	c.orderOK(event.SlurmCommand{
+		Kind: event.AbortBoot, Nodes: "htc-2", Expect: event.Expect{Flags: []string{"POWERING_UP", "NOT_RESPONDING"}, RequeueableBatchOnly: true},
+	})
+	began := time.Now()
+	c.orderOK(release("hpc", job))
+	t.Logf("the move after the abort took %v", time.Since(began).Round(100*time.Millisecond))
+	h.wantLists("after the abort", job, "hpc")
+	c.orderOK(event.SlurmCommand{Kind: event.BeginNow, Jobs: event.JobIDs{job}})
+	c.await("the next nodearray boots for it", from, func(q event.QueuePressure) bool {
+		state, _ := stateOf(q, "hpc-1")
+		return strings.Contains(state, "POWERING_UP") || strings.Contains(state, "ALLOCATED")
+	})
+	if _, err := h.lab.Run(t.Context(), "scancel", string(job)); err != nil {
+		t.Error(err)
 	}
 }
 
