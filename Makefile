@@ -52,6 +52,7 @@ golden: ## rewrite the golden files; read the diff before committing it
 
 docs: ## regenerate the pages that are made from code
 	go test ./internal/config -run TestSettingsPage -update
+	go test ./internal/policy -run TestPolicyPages -update
 
 demo: setup build package ## real Slurm jobs burst to simulated CycleCloud and back to zero, in under three minutes
 	build/bin/burstlocal demo

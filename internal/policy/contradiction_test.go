@@ -49,7 +49,7 @@ var refusals = []refusal{
 	{"a key of version 2", "currency: EUR", "currency: EUR\nregions: []", `line 13: unknown key "regions" (want one of ` + keys + `)`, true},
 	{"an unknown key deep down", "stepUp: {nodes: 2,", "stepUp: {node: 2,", "line 26: nodearrays[0].stepUp: unknown key \"node\" (want one of nodes, every)\nline 26: nodearrays[0].stepUp.nodes: is missing", true},
 	{"a price with a unit", "onDemand: 0.384", "onDemand: 0.384 EUR", `line 20: nodearrays[0].price.onDemand: is not money in range (got "0.384 EUR", want an amount such as 0.384, above 0, at most 1000, at most six decimal places)`, true},
-	{"a price in scientific notation", "onDemand: 0.384", "onDemand: 3e1", `line 20: nodearrays[0].price.onDemand: is not money in range (got "3e1", want an amount such as 0.384, above 0, at most 1000, at most six decimal places)`, false},
+	{"a price in scientific notation", "onDemand: 0.384", "onDemand: 3e1", `line 20: nodearrays[0].price.onDemand: is not money in range (got "3e1", want an amount such as 0.384, above 0, at most 1000, at most six decimal places)`, true},
 	{"a price below a millionth", "spot: 0.1}", "spot: 0.0000001}", `line 20: nodearrays[0].price.spot: is not money in range (got "0.0000001", want an amount such as 0.384, above 0, at most 1000, at most six decimal places)`, false},
 	{"a price below nothing", "spot: 0.1}", "spot: -0.1}", `line 20: nodearrays[0].price.spot: is not money in range (got "-0.1", want an amount such as 0.384, above 0, at most 1000, at most six decimal places)`, true},
 	{"a price of nothing", "spot: 0.1}", "spot: 0}", `line 20: nodearrays[0].price.spot: is not money in range (got "0", want an amount such as 0.384, above 0, at most 1000, at most six decimal places)`, true},

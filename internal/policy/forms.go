@@ -38,11 +38,14 @@ type field struct {
 	form  form
 }
 
-// mapping is a set of known keys.
+// keyed is a mapping of known keys.
 func (r *reader) keyed(fields []field) form {
 	properties, required := schema{}, []string{}
 	for _, f := range fields {
 		property := schema{"description": f.about}
+		if f.def != "" {
+			property["description"] = f.about + " Default: " + f.def + "."
+		}
 		for keyword, value := range f.form.schema {
 			property[keyword] = value
 		}

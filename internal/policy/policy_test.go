@@ -77,7 +77,7 @@ func TestExampleIsSound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(docs) != 1 || docs[0].Cluster != "onprem" || len(docs[0].Nodearrays) != 2 || len(docs[0].Nodearrays[0].Nodes) != 100 {
+	if len(docs) != 1 || docs[0].Cluster != "onprem" || len(docs[0].Nodearrays) != 3 || len(docs[0].Nodearrays[0].Nodes) != 100 {
 		t.Errorf("got %+v", docs)
 	}
 }
