@@ -44,6 +44,15 @@ var orders = []order{
 	}}, nil},
 	{8 * time.Second, event.SlurmCommand{ID: "addr", Kind: event.SetNodeAddr, Nodes: "htc-9", Value: "10.0.0.9"}, nil},
 	{8 * time.Second, event.SlurmCommand{ID: "exclude", Kind: event.ExcludeFromSuspend, Nodes: "htc-9", Value: event.ExcludeKeep}, nil},
+	{8 * time.Second, event.SlurmCommand{
+		ID: "release", Kind: event.ReleaseJobs, Jobs: event.JobIDs{"8"}, Partitions: []string{"htc", "local"}, Expect: event.Expect{Pending: true},
+	}, nil},
+	{8 * time.Second, event.SlurmCommand{
+		ID: "older revoke", Kind: event.RevokeJobs, Generation: generation - 1, Jobs: event.JobIDs{"8"}, Partitions: []string{"local"}, Expect: event.Expect{Pending: true},
+	}, nil},
+	{8 * time.Second, event.SlurmCommand{ID: "revoke", Kind: event.RevokeJobs, Jobs: event.JobIDs{"9"}, Partitions: []string{"local"}, Expect: event.Expect{Pending: true}}, nil},
+	{8 * time.Second, event.SlurmCommand{ID: "notice", Kind: event.NoticeJobs, Jobs: event.JobIDs{"9"}, Value: "held: quota"}, nil},
+	{8 * time.Second, event.SlurmCommand{ID: "gate", Kind: event.GatePartition, Partition: "htc", Value: "DOWN"}, nil},
 	{14 * time.Second, event.SlurmCommand{ID: "abort", Kind: event.AbortBoot, Nodes: "htc-6", Expect: event.Expect{
 		Flags: []string{"POWERING_UP", "NOT_RESPONDING"}, RequeueableBatchOnly: true,
 	}}, nil},
@@ -63,7 +72,7 @@ const off = "IDLE+CLOUD+POWERED_DOWN"
 // changes are what the orders make of Slurm, each once.
 var changes = map[string]int{
 	"DRAIN htc-1": 1, "DRAIN htc-2": 1, "IDLE htc-3": 1, "POWER_UP htc-4": 1, "POWER_DOWN_ASAP htc-5": 1, "ADDR htc-9": 1, "EXCLUDE htc-9": 1,
-	"POWER_DOWN_FORCE htc-6": 1, "START job": 1, "RESUME htc-7": 1, "POWER_DOWN htc-8": 1,
+	"MOVE job-8": 1, "MOVE job-9": 1, "NOTICE job-9": 1, "GATE htc": 1, "POWER_DOWN_FORCE htc-6": 1, "START job-7": 1, "RESUME htc-7": 1, "POWER_DOWN htc-8": 1,
 }
 
 // play is what goes on around the agents: a cloud that sends commands and reads
@@ -88,7 +97,11 @@ func (w *crashWorld) begin() {
 	w.slurm.setNode("htc-8", "DOWN+CLOUD+POWERED_DOWN", "ResumeTimeout reached")
 	w.slurm.setNode("htc-9", "IDLE+CLOUD", "")
 	w.slurm.change(func(s *fakeSlurm) {
-		s.jobs = []slurm.Job{{ID: 7, State: slurm.JobConfiguring, IsBatch: true, Requeue: true, Nodes: []slurm.NodeName{"htc-6"}}}
+		s.jobs = []slurm.Job{
+			{ID: 7, State: slurm.JobConfiguring, IsBatch: true, Requeue: true, Nodes: []slurm.NodeName{"htc-6"}},
+			{ID: 8, State: slurm.JobPending, Partitions: []slurm.PartitionName{"local"}},
+			{ID: 9, State: slurm.JobPending, Partitions: []slurm.PartitionName{"htc", "local"}},
+		}
 	})
 	w.hook(event.CauseResume, "htc-6")
 	w.hook(event.CauseSuspend, "htc-7")
@@ -232,10 +245,10 @@ func (w *crashWorld) judge() {
 	for _, o := range orders {
 		want[o.command.ID] = event.ResultOK
 	}
-	want["older"] = event.ResultSuperseded
+	want["older"], want["older revoke"] = event.ResultSuperseded, event.ResultSuperseded
 	for id, state := range w.play.results {
 		// Whoever comes after a crash finds the command carried out already.
-		if w.strike.hit > 0 && state == event.ResultStale && id != "older" {
+		if w.strike.hit > 0 && state == event.ResultStale && !strings.HasPrefix(id, "older") {
 			w.play.results[id] = event.ResultOK
 		}
 	}
@@ -246,8 +259,8 @@ func (w *crashWorld) judge() {
 	acted := maps.Clone(w.acted)
 	w.mu.Unlock()
 	w.slurm.change(func(s *fakeSlurm) {
-		if acted["START job"] == 0 && !s.jobs[0].Eligible.After(time.Now()) {
-			acted["START job"] = 1 // nothing was left to do: the two minutes are over
+		if acted["START job-7"] == 0 && !s.jobs[0].Eligible.After(time.Now()) {
+			acted["START job-7"] = 1 // nothing was left to do: the two minutes are over
 		}
 	})
 	if diff := cmp.Diff(changes, acted); diff != "" {

@@ -84,17 +84,38 @@ func (s struckSlurm) UpdateNodes(ctx context.Context, names []slurm.NodeName, ac
 
 func (s struckSlurm) UpdateJobs(ctx context.Context, refs []slurm.JobRef, change slurm.JobUpdate) (slurm.Outcome, error) {
 	var where []slurm.NodeName
+	what := "START"
 	s.change(func(f *fakeSlurm) {
 		for _, job := range f.jobs {
-			if slices.Contains(refs, job.Ref()) && job.Eligible.After(time.Now()) {
-				where = append(where, "job")
+			changes := change.StartNow && job.Eligible.After(time.Now())
+			switch {
+			case len(change.Partitions) > 0:
+				what, changes = "MOVE", !slices.Equal(job.Partitions, change.Partitions)
+			case change.AdminComment != "":
+				what, changes = "NOTICE", job.AdminComment != change.AdminComment
+			}
+			if changes && slices.Contains(refs, job.Ref()) {
+				where = append(where, slurm.NodeName("job-"+job.Ref().String()))
 			}
 		}
 	})
-	if err := s.acts("START", where...); err != nil {
+	if err := s.acts(what, where...); err != nil {
 		return slurm.Outcome{}, err
 	}
 	return s.fakeSlurm.UpdateJobs(ctx, refs, change)
+}
+
+func (s struckSlurm) UpdatePartition(ctx context.Context, name slurm.PartitionName, state slurm.PartitionState) (slurm.Outcome, error) {
+	var where []slurm.NodeName
+	s.change(func(f *fakeSlurm) {
+		if f.gate != state {
+			where = append(where, slurm.NodeName(name))
+		}
+	})
+	if err := s.acts("GATE", where...); err != nil {
+		return slurm.Outcome{}, err
+	}
+	return s.fakeSlurm.UpdatePartition(ctx, name, state)
 }
 
 func (s struckSlurm) SetNodeAddr(ctx context.Context, name slurm.NodeName, address string) (slurm.Outcome, error) {

@@ -146,7 +146,7 @@ func (p *process) run(ctx context.Context) {
 		PressureQueue: pressureQueue, CommandQueue: commandQueue, Host: p.host, Version: "test", Poll: poll, Heartbeat: heartbeat,
 		Logger: slog.New(slog.NewTextHandler(p.w.log, nil)).With("process", p), Clock: clock{p}, Random: func() float64 { return 0.5 },
 	}
-	array := agent.Nodearray{Name: "htc"}
+	array := agent.Nodearray{Name: "htc", Partition: "htc"}
 	for i := range 9 {
 		array.Nodes = append(array.Nodes, slurm.NodeName(fmt.Sprintf("htc-%d", i+1)))
 	}
