@@ -39,7 +39,9 @@ func (o *overflow) newNotices() *notices {
 			continue
 		}
 		for _, job := range g.Jobs {
-			n.seen[wholeArray(job)] = true
+			if job = wholeArray(job); n.told[job] != "" {
+				n.seen[job] = true
+			}
 		}
 	}
 	return n
@@ -67,8 +69,9 @@ func (o *overflow) notice(j *judgement, v *Verdict) {
 			}
 		}
 	}
-	held := slices.DeleteFunc(slices.Clone(j.fresh), func(job string) bool { return slices.Contains(v.Released, job) })
-	tell(held, v.Reason) // of an array, why the rest of it waits
+	// The released are the first of the fresh; of an array, why the rest waits
+	// is what counts.
+	tell(j.fresh[len(v.Released):], v.Reason)
 	tell(v.Released, because(ReasonReleased, "released to %s", v.Nodearray))
 	tell(j.ours, j.steered)
 }

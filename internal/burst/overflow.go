@@ -69,8 +69,8 @@ func (d *decision) newOverflow() *overflow {
 func (o *overflow) run() {
 	judged := o.eligible()
 	o.told = o.newNotices()
-	for i := range judged {
-		o.decide(&judged[i])
+	for _, j := range judged {
+		o.decide(j)
 	}
 	o.rememberNotices()
 	o.gatePartitions()
@@ -95,18 +95,14 @@ type judgement struct {
 // eligible sorts the groups and judges each without regard to the others.
 // Groups that no rule speaks of and that we never touched are left out: they
 // are none of our business.
-func (o *overflow) eligible() []judgement {
-	judged := make([]judgement, 0, len(o.facts.Groups))
+func (o *overflow) eligible() []*judgement {
+	all := make([]judgement, len(o.facts.Groups))
+	judged := make([]*judgement, 0, len(all))
+	steered := o.steered()
 	for i := range o.facts.Groups {
-		g := &o.facts.Groups[i]
-		j := judgement{group: g, unnamed: max(g.Count-len(g.Jobs), 0)}
-		for _, job := range g.Jobs {
-			if k, ok := o.acted[job]; ok && o.memory.Jobs[k].RevokedAt.IsZero() {
-				j.ours = append(j.ours, job)
-			} else {
-				j.fresh = append(j.fresh, job)
-			}
-		}
+		g, j := &o.facts.Groups[i], &all[i]
+		j.group, j.unnamed = g, max(g.Count-len(g.Jobs), 0)
+		j.sort(steered)
 		home := o.home(g)
 		rules := o.rulesFor(home)
 		if len(rules) == 0 && len(j.ours) == 0 {
@@ -114,17 +110,49 @@ func (o *overflow) eligible() []judgement {
 		}
 		j.run = o.memory.expectedRun(g.Account, g.User, g.TimeLimit)
 		j.rule, j.why = o.suits(g, rules)
-		if j.why.Code == "" && len(j.fresh) > 0 {
+		if j.why.Code == "" && len(j.fresh)+j.unnamed > 0 {
 			for _, p := range home {
 				o.demand[p] += work(g, len(j.fresh)+j.unnamed, j.run)
 			}
 		}
 		judged = append(judged, j)
 	}
-	slices.SortStableFunc(judged, func(a, b judgement) int {
+	slices.SortStableFunc(judged, func(a, b *judgement) int {
 		return cmp.Or(a.group.OldestSubmit.Compare(b.group.OldestSubmit), cmp.Compare(a.group.Key, b.group.Key))
 	})
 	return judged
+}
+
+// steered are the jobs that were released and did not start: few, beside all
+// that wait.
+func (o *overflow) steered() map[string]bool {
+	jobs := map[string]bool{}
+	for i := range o.memory.Jobs {
+		if j := &o.memory.Jobs[i]; j.RevokedAt.IsZero() && j.StartedAt.IsZero() {
+			jobs[j.ID] = true
+		}
+	}
+	return jobs
+}
+
+// sort tells the jobs that were released from the others.
+func (j *judgement) sort(steered map[string]bool) {
+	j.fresh = j.group.Jobs
+	if len(steered) == 0 {
+		return
+	}
+	ours := func(job string) bool { return steered[job] }
+	if !slices.ContainsFunc(j.group.Jobs, ours) {
+		return
+	}
+	j.fresh = nil
+	for _, job := range j.group.Jobs {
+		if ours(job) {
+			j.ours = append(j.ours, job)
+		} else {
+			j.fresh = append(j.fresh, job)
+		}
+	}
 }
 
 // home gives the on-prem partitions of a group.
