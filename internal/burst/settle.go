@@ -241,7 +241,9 @@ func (a *advancing) lookAtGroups() hiding {
 		}
 		for _, name := range group.Partitions {
 			hidden.any[name] = true
-			hidden.again[name] = hidden.again[name] || group.Restarted
+			if group.Restarted {
+				hidden.again[name] = true
+			}
 		}
 	}
 	return hidden
@@ -259,6 +261,8 @@ func (a *advancing) miss(i int, hidden hiding) {
 	maybe := a.facts.Cut || slices.ContainsFunc(j.Home, func(name string) bool { return hiding[name] })
 	if array, known := a.arrays[j.Nodearray]; known {
 		maybe = maybe || hiding[array.Partition]
+	} else {
+		maybe = maybe || len(hiding) > 0 // it left the policy: any partition may be its
 	}
 	switch {
 	case maybe:

@@ -122,6 +122,21 @@ var advances = []struct {
 		paid: 12 * unit,
 	},
 	{
+		name: "an end that is still to come is not known",
+		was:  []CloudJob{released(begun(90 * time.Minute))}, facts: Facts{Ended: []EndedJob{{ID: "7", EndedAt: origin.Add(time.Hour)}}},
+		paid: 6 * unit,
+	},
+	{
+		name: "a job that starts in the future starts now",
+		was:  []CloudJob{released()}, facts: Facts{Running: onNodes(func(r *RunningJob) { r.StartedAt = origin.Add(time.Hour) })},
+		want: []CloudJob{released(begun(0))},
+	},
+	{
+		name: "a job in a nodearray that left the policy keeps its price",
+		was:  []CloudJob{released()}, facts: Facts{Running: onNodes(func(r *RunningJob) { r.Nodearray, r.StartedAt = "old", time.Time{} })},
+		want: []CloudJob{released(begun(0), func(j *CloudJob) { j.Nodearray = "old" })},
+	},
+	{
 		name: "a job that ran past its limit pays what it ran",
 		was:  []CloudJob{released(begun(4 * time.Hour))}, facts: Facts{Ended: []EndedJob{{ID: "7", EndedAt: origin}}},
 		paid: 16 * unit,
@@ -181,6 +196,13 @@ var advances = []struct {
 	{
 		name: "a job is not among those of other partitions",
 		was:  []CloudJob{released(missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"hpc-part"}, Count: 2, Jobs: []string{"8"}}}},
+	},
+	{
+		name: "a job of a nodearray that left the policy may be among any",
+		was:  []CloudJob{released(missing, func(j *CloudJob) { j.Nodearray = "old" })},
+
+		facts: Facts{Groups: []Group{{Partitions: []string{"hpc-part"}, Count: 2, Jobs: []string{"8"}}}},
+		want:  []CloudJob{released(missing, func(j *CloudJob) { j.Nodearray = "old" })},
 	},
 	{
 		name: "a snapshot that had to be cut proves nothing",
