@@ -9,7 +9,7 @@ import (
 // fit the commit: what they are about stays as it was before the decision, so
 // that the next one makes them again.
 func (m Memory) Without(before Memory, left []Command) Memory {
-	moved, told := map[string]bool{}, map[string]bool{}
+	moved, told, gated := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, c := range left {
 		for _, job := range c.Jobs {
 			switch c.Kind {
@@ -20,25 +20,29 @@ func (m Memory) Without(before Memory, left []Command) Memory {
 			case FenceNodes, UnfenceNodes, PowerDownASAP, AbortBoot, BeginNow, PowerDown, PowerDownDone, GatePartition:
 			}
 		}
+		if c.Kind == GatePartition {
+			gated[c.Partition] = true
+		}
 	}
 	m.Jobs = restore(m.Jobs, before.Jobs, moved, func(j CloudJob) string { return j.ID })
 	m.Noticed = restore(m.Noticed, before.Noticed, told, func(n Noticed) string { return n.Job })
+	m.Gated = restore(m.Gated, before.Gated, gated, func(partition string) string { return partition })
 	return m
 }
 
-// restore takes the entries of the given jobs from before.
-func restore[T any](now, before []T, jobs map[string]bool, id func(T) string) []T {
-	if len(jobs) == 0 {
+// restore takes the entries of the given ids from before.
+func restore[T any](now, before []T, ids map[string]bool, id func(T) string) []T {
+	if len(ids) == 0 {
 		return now
 	}
 	var kept []T
 	for _, x := range now {
-		if !jobs[id(x)] {
+		if !ids[id(x)] {
 			kept = append(kept, x)
 		}
 	}
 	for _, x := range before {
-		if jobs[id(x)] {
+		if ids[id(x)] {
 			kept = append(kept, x)
 		}
 	}

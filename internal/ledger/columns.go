@@ -135,6 +135,11 @@ func (a *Nodearray) columns(f *fields) {
 	a.Retry.columns(f, "Retry")
 	a.Recheck.columns(f, "Recheck")
 	f.moment("ClosedUntil", &a.ClosedUntil)
+	f.count("Failures", &a.Failures)
+	f.text("BreakerReasonCode", &a.BreakerReasonCode)
+	f.text("BreakerReason", &a.BreakerReason)
+	f.whole("SpendToday", &a.SpendToday)
+	f.whole("SpendMonth", &a.SpendMonth)
 	f.text("ReasonCode", &a.ReasonCode)
 	f.text("Reason", &a.Reason)
 	f.moment("UpdatedAt", &a.UpdatedAt)
@@ -179,6 +184,7 @@ func (j *Job) columns(f *fields) {
 	f.moment("NotedAt", &j.NotedAt)
 	f.moment("UpdatedAt", &j.UpdatedAt)
 	f.whole("Cost", &j.Cost)
+	f.whole("Revision", &j.Revision)
 }
 
 func (d *Decision) columns(f *fields) {

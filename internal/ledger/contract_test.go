@@ -59,6 +59,9 @@ var scenarios = []struct {
 	{"nodearrays keep counts and timers", nodearrays},
 	{"commands are found by state", commandsByState},
 	{"jobs and groups of the same name are two rows", jobsAndGroups},
+	{"groups are read since a revision and deleted by version", groups},
+	{"what is noted of a job leaves the rest of it", notedJobs},
+	{"spend is written over and listed by month", spend},
 	{"a listing is paged, filtered and bounded", paging},
 	{"decisions come newest first across days and one comes with its facts", decisions},
 	{"failures come newest first and a repeat adds nothing", failures},
@@ -167,7 +170,7 @@ func startAzurite(t *testing.T) string {
 func same(t *testing.T, what string, got, want any) {
 	t.Helper()
 	unseen := cmpopts.IgnoreUnexported(ledger.Cluster{}, ledger.Heartbeat{}, ledger.Budget{}, ledger.Changes{}, ledger.Intent{}, ledger.Fact{},
-		ledger.Node{}, ledger.Nodearray{}, ledger.Command{}, ledger.Job{}, ledger.Decision{}, ledger.Failure{}, ledger.Policy{})
+		ledger.Node{}, ledger.Nodearray{}, ledger.Command{}, ledger.Job{}, ledger.Decision{}, ledger.Failure{}, ledger.Policy{}, ledger.Spend{})
 	isBytes := func(p cmp.Path) bool { return p.Last().Type() == reflect.TypeFor[[]byte]() }
 	noBytes := func(p cmp.Path) bool { return !isBytes(p) }
 	empty := cmp.Options{cmp.FilterPath(noBytes, cmpopts.EquateEmpty()), cmp.FilterPath(isBytes, cmp.Comparer(bytes.Equal))}

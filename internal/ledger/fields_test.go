@@ -41,6 +41,7 @@ func everyRow() map[string]row {
 		"burstcommands":                  &Command{},
 		"burstfailures":                  &Failure{},
 		"burstpolicies":                  &Policy{},
+		"burstspend":                     &Spend{},
 	}
 }
 

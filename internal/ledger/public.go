@@ -73,10 +73,17 @@ type Nodearray struct {
 	// One timer for each purpose, at its earliest deadline.
 	BootDeadline, IdleDeadline, Retry, Recheck Timer
 	// ClosedUntil is when a nodearray that failed may create nodes again.
-	ClosedUntil        time.Time
-	Reason, ReasonCode string
-	UpdatedAt          time.Time
-	Revision           int64
+	ClosedUntil time.Time
+	// Failures counts the failures in a row that closed it, BreakerReason is the
+	// newest of them.
+	Failures                         int
+	BreakerReasonCode, BreakerReason string
+	// SpendToday and SpendMonth are what was committed, accrued and wasted since
+	// the day and the month began, in millionths of the currency's unit.
+	SpendToday, SpendMonth int64
+	Reason, ReasonCode     string
+	UpdatedAt              time.Time
+	Revision               int64
 
 	version
 }
@@ -127,8 +134,11 @@ type Job struct {
 	ReasonCode, Reason                     string
 	SubmittedAt, ReleasedAt, RevokedAt     time.Time
 	StartedAt, EndedAt, NotedAt, UpdatedAt time.Time
-	// Cost is the estimate in millionths of the currency's unit.
+	// Cost is the estimate in millionths of the currency's unit; for a job that
+	// ended, what it cost.
 	Cost int64
+	// Revision is that of the commit that the row shows.
+	Revision int64
 
 	version
 }

@@ -31,11 +31,12 @@ const (
 	tableCommands   table = "commands"
 	tableFailures   table = "failures"
 	tablePolicies   table = "policies"
+	tableSpend      table = "spend"
 )
 
 var everyTable = []table{
 	tableClusters, tableNodearrays, tableNodes, tableJobs,
-	tableDecisions, tableCommands, tableFailures, tablePolicies,
+	tableDecisions, tableCommands, tableFailures, tablePolicies, tableSpend,
 }
 
 // DefaultPrefix begins the name of every table.

@@ -196,7 +196,11 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 		return err
 	}
 	plan.Memory = plan.Memory.Without(p.facts.Memory, d.left)
-	if d.full || onlyStored(plan) {
+	if err := p.loadGroups(ctx); err != nil {
+		return err
+	}
+	p.regroup = p.groupChanges(plan)
+	if d.full || p.regroup.more || onlyStored(plan) {
 		due = now
 	}
 	if !p.worthCommitting(due, plan, again, d.intents) {
@@ -206,6 +210,9 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	if err := p.seedPolicy(ctx); err != nil {
 		return err
 	}
+	if err := p.noteEnded(ctx, now, plan.Memory); err != nil {
+		return err
+	}
 	p.crash(pointDecided)
 	committed, err := p.commit(ctx, due, plan, d.intents)
 	if err != nil {
@@ -213,6 +220,7 @@ func (p *pass) commitAndAct(ctx context.Context, now time.Time, plan burst.Plan)
 	}
 	p.crash(pointCommitted)
 	p.takeOver(now, plan)
+	p.warn(now, plan)
 	for _, i := range committed.Intents {
 		if p.blocked(ctx, i, now) {
 			p.leave(ctx, i)
@@ -246,6 +254,7 @@ func withoutTimers(plan burst.Plan) burst.Plan {
 func (p *pass) worthCommitting(due time.Time, plan, again burst.Plan, intents []ledger.Intent) bool {
 	c := p.part.Cluster
 	return p.fresh || p.swept || !p.part.Found || len(intents) > 0 || len(p.settled) > 0 || len(again.Timers) > 0 || len(plan.Closings) > 0 ||
+		p.regroup.any() || len(plan.Warnings) > 0 ||
 		len(plan.Failures) > 0 || !c.NextDue.Equal(due) || c.PolicyVersion != p.config.Policy.Version
 }
 

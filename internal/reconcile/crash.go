@@ -42,8 +42,14 @@ const (
 	pointArmed
 	// pointNodesWritten: the rows of the nodes are written; those of the nodearrays are not.
 	pointNodesWritten
-	// pointArraysWritten: the rows of the nodearrays are written; those of the commands are not.
+	// pointArraysWritten: the rows of the nodearrays are written; those of the held groups are not.
 	pointArraysWritten
+	// pointGroupsWritten: the rows of the held groups are written; those of the jobs are not.
+	pointGroupsWritten
+	// pointJobsWritten: the rows of the jobs are written; those of the spend are not.
+	pointJobsWritten
+	// pointSpendWritten: the rows of the spend are written; those of the commands are not.
+	pointSpendWritten
 	// pointCommandsWritten: the rows of the commands are written; the decision is not recorded.
 	pointCommandsWritten
 	// pointRecorded: the decision is recorded, where it has to be; the failures are not.

@@ -113,7 +113,7 @@ func (p *pass) buildFacts() error {
 	if f.Memory, err = memoryOf(p.part.Budget); err != nil {
 		return err
 	}
-	p.stored = f.Memory
+	p.stored, p.shown = f.Memory, f.Memory
 	p.index = map[burst.NodeName]int{}
 	for _, array := range p.config.Policy.Nodearrays {
 		f.Nodearrays = append(f.Nodearrays, p.arrayFacts(array.Name))

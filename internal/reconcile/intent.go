@@ -157,6 +157,9 @@ func (d *drafts) terminate(t burst.Terminate) {
 func (d *drafts) command(c burst.Command) {
 	if c.Kind == burst.GatePartition {
 		d.addCommand(c, nil, nil)
+		if d.full {
+			d.left = append(d.left, c)
+		}
 		return
 	}
 	for jobs := range chunks(c.Jobs) {
@@ -197,7 +200,7 @@ func (d *drafts) addCommand(c burst.Command, targets []ledger.Target, jobs event
 		case burst.NoticeJobs:
 			command.Value = notice(c.Reason)
 		case burst.GatePartition:
-			command.Partition = d.arrayPolicy(c.Nodearray).Partition
+			command.Partition = c.Partition
 			command.Value, command.Expect.States = "DOWN", []string{"UP"}
 			if c.Up {
 				command.Value, command.Expect.States = "UP", []string{"DOWN"}

@@ -89,19 +89,19 @@ func (p *pass) replaced(old ledger.Command) bool {
 	return !slices.ContainsFunc(old.Targets, func(name string) bool { return !newer[name] })
 }
 
-// maxNotice is how long the text in a job's AdminComment may be, in characters.
+// maxNotice is how long the text in a job's AdminComment may be, in bytes.
 const maxNotice = 200
 
 // notice is what a held job is told.
 func notice(why burst.Reason) string {
-	text := []rune("slurmburst: " + why.String())
-	for i, r := range text {
+	text := strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
-			text[i] = ' '
+			return ' '
 		}
+		return r
+	}, "slurmburst: "+why.String())
+	if len(text) <= maxNotice {
+		return text
 	}
-	if len(text) > maxNotice {
-		text = append(text[:maxNotice-1], '…')
-	}
-	return string(text)
+	return strings.ToValidUTF8(text[:maxNotice-len("…")], "") + "…"
 }

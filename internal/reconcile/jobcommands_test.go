@@ -3,6 +3,7 @@ package reconcile
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -47,8 +48,8 @@ func TestCommandsAboutJobsSayAllThatTheAgentNeeds(t *testing.T) {
 		burst.Command{Kind: burst.ReleaseJobs, Nodearray: "htc", Jobs: []string{"5", "7_1"}, Partitions: []string{"batch", "cloud"}, Reason: why},
 		burst.Command{Kind: burst.RevokeJobs, Nodearray: "htc", Jobs: []string{"6"}, Partitions: []string{"batch"}, Reason: why},
 		burst.Command{Kind: burst.NoticeJobs, Nodearray: "htc", Jobs: []string{"8"}, Reason: why},
-		burst.Command{Kind: burst.GatePartition, Nodearray: "htc", Reason: why},
-		burst.Command{Kind: burst.GatePartition, Nodearray: "htc", Up: true, Reason: why},
+		burst.Command{Kind: burst.GatePartition, Nodearray: "htc", Partition: "cloud", Reason: why},
+		burst.Command{Kind: burst.GatePartition, Nodearray: "htc", Partition: "cloud", Up: true, Reason: why},
 	)
 	common := func(n int, c event.SlurmCommand) event.SlurmCommand {
 		c.ID, c.Cluster, c.Generation, c.Attempt = fmt.Sprintf("onprem/7/%02d", n), "onprem", 7, 1
@@ -68,10 +69,12 @@ func TestCommandsAboutJobsSayAllThatTheAgentNeeds(t *testing.T) {
 	}
 }
 
-func TestANoticeHasAtMost200Characters(t *testing.T) {
-	text := notice(burst.Reason{Code: "x", Text: fmt.Sprintf("%0300d", 7) + "é"})
-	if n := utf8.RuneCountInString(text); n != maxNotice {
-		t.Errorf("%d characters: %s", n, text)
+func TestANoticeHasAtMost200Bytes(t *testing.T) {
+	for _, word := range []string{"a", "é", "漢", "🙂"} {
+		text := notice(burst.Reason{Code: "x", Text: strings.Repeat(word, 300)})
+		if n := len(text); n > maxNotice || n < maxNotice-4 || !utf8.ValidString(text) || !strings.HasSuffix(text, "…") {
+			t.Errorf("%d bytes: %q", n, text)
+		}
 	}
 }
 

@@ -33,10 +33,15 @@ type pass struct {
 	untaken  []ledger.Command // refused or failed, and not expired
 
 	facts burst.Facts
-	// stored is the memory that the ledger holds.
-	stored burst.Memory
-	index  map[burst.NodeName]int
-	slurm  map[burst.NodeName]slurmNode
+	// stored is the memory that the ledger holds, shown the one that the tables
+	// show.
+	stored, shown burst.Memory
+	// groups are the rows of held groups; nil before they are read.
+	groups  map[string]ledger.Job
+	regroup groupChanges
+	hosts   map[string]string // of running jobs, by id
+	index   map[burst.NodeName]int
+	slurm   map[burst.NodeName]slurmNode
 	// status is CycleCloud's own word for nodes that were just looked at.
 	status map[burst.NodeName]string
 	// opening are nodes with a create or terminate whose outcome is not known,
@@ -361,6 +366,9 @@ func (p *pass) forgetPositions() {
 		if at := &p.facts.Memory.Jobs[i].MissingAt; at.Epoch > p.view.position.Epoch {
 			*at = burst.Position{}
 		}
+	}
+	if p.facts.Memory.Seen.Epoch > p.view.position.Epoch {
+		p.facts.Memory.Seen = burst.Position{}
 	}
 	if !p.reset {
 		return

@@ -28,6 +28,19 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 			return err
 		}
 		p.crash(pointArraysWritten)
+		if err := p.projectGroups(ctx, now, p.regroup); err != nil {
+			return err
+		}
+		p.regroup = groupChanges{}
+		p.crash(pointGroupsWritten)
+		if err := p.projectJobs(ctx, now, plan); err != nil {
+			return err
+		}
+		p.crash(pointJobsWritten)
+		if err := p.projectSpend(ctx, now); err != nil {
+			return err
+		}
+		p.crash(pointSpendWritten)
 	}
 	if err := p.projectCommands(ctx); err != nil {
 		return err
@@ -169,11 +182,13 @@ func (p *pass) arrayPolicy(name burst.NodearrayName) burst.Nodearray {
 // projectArrays writes the rows of the nodearrays. Where somebody else wrote
 // one at this moment, the timers that were armed here are laid over theirs.
 func (p *pass) projectArrays(ctx context.Context, now time.Time, plan burst.Plan) error {
+	today, month := p.money(now)
 	for range 3 {
 		var changed []ledger.Nodearray
 		for _, array := range p.config.Policy.Nodearrays {
 			old := p.arrays[string(array.Name)]
 			row := p.arrayRow(old, array, plan)
+			row.SpendToday, row.SpendMonth = int64(today[array.Name]), int64(month[array.Name])
 			same := old
 			same.UpdatedAt, same.Revision = row.UpdatedAt, row.Revision
 			if same == row {
@@ -216,6 +231,12 @@ func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.
 	row.Counts, row.Desired = p.counts(array)
 	row.ReasonCode, row.Reason = "", ""
 	row.ClosedUntil = p.facts.Memory.OpenUntil(array.Name)
+	row.Failures, row.BreakerReasonCode, row.BreakerReason = 0, "", ""
+	for _, b := range p.facts.Memory.Breakers {
+		if b.Nodearray == array.Name && b.MachineType == array.MachineType {
+			row.Failures, row.BreakerReasonCode, row.BreakerReason = b.Failures, string(b.Reason.Code), b.Reason.Text
+		}
+	}
 	for _, t := range p.armed {
 		if t.array == row.Name && t.timer.Generation > armedTimer(row, t.purpose).Generation {
 			setTimer(&row, t.purpose, t.timer)

@@ -33,6 +33,12 @@ type Ledger interface {
 	PutCommands(ctx context.Context, cluster string, commands []ledger.Command) ([]ledger.Command, []string, error)
 	AppendDecision(ctx context.Context, cluster string, d ledger.Decision) error
 	AppendFailures(ctx context.Context, cluster string, failures []ledger.Failure) error
+	Groups(ctx context.Context, cluster string, since int64) ([]ledger.Job, error)
+	PutJobs(ctx context.Context, cluster string, jobs []ledger.Job) ([]ledger.Job, []string, error)
+	DeleteGroups(ctx context.Context, cluster string, groups []ledger.Job) ([]string, error)
+	NoteJobs(ctx context.Context, cluster string, jobs []ledger.Job) error
+	ListSpend(ctx context.Context, f ledger.SpendFilter, wanted ledger.Page) ([]ledger.Spend, string, error)
+	PutSpend(ctx context.Context, cluster string, rows []ledger.Spend) error
 	FindPolicy(ctx context.Context, cluster, version string) (ledger.Policy, bool, error)
 	ApplyPolicy(ctx context.Context, cluster string, p ledger.Policy) error
 }
@@ -88,8 +94,10 @@ type Reconciler struct {
 	Options
 	mu    sync.Mutex
 	cache map[string]cached
-	// policies by cluster.
+	// By cluster, too.
 	policies map[string]followed
+	groups   map[string]groupRows
+	spend    map[string]spendRows
 }
 
 // cached is what this process knows of a cluster's projections.
@@ -106,7 +114,7 @@ type cached struct {
 
 // New makes a Reconciler.
 func New(o Options) *Reconciler {
-	return &Reconciler{Options: o, cache: map[string]cached{}, policies: map[string]followed{}}
+	return &Reconciler{Options: o, cache: map[string]cached{}, policies: map[string]followed{}, groups: map[string]groupRows{}, spend: map[string]spendRows{}}
 }
 
 // Result says what one call came to, for the log and for metrics.
