@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slurmburst/slurmburst/local/cyclecloudsim"
+	"github.com/slurmburst/slurmburst/local/servicebusemu"
 	"github.com/slurmburst/slurmburst/local/slurmlab"
 )
 
@@ -71,7 +72,7 @@ func (d *run) count(ctx context.Context) (Summary, []error) {
 	ends, err := jobEnds(w.Lab.JobCompletionsPath())
 	c.failed("Slurm's record of ended jobs", err)
 	journal := w.Sim.Journal()
-	tables, err := readTables(ctx, w)
+	tables, err := stillTables(ctx, w)
 	c.failed("the tables", err)
 
 	s := Summary{Seconds: int(time.Since(d.began).Seconds())}
@@ -101,12 +102,12 @@ func (d *run) count(ctx context.Context) (Summary, []error) {
 func (d *run) countMessages(c *counting, s *Summary, tables tables) {
 	stats := d.world.Bus.Stats()
 	s.EventsPublished = c.same("events_published", int(stats["queue-pressure"].Sent), "Service Bus", int(tables.lastSequence), "burstclusters")
-	handled, timers, failed := 0, 0, 0
+	handled, failed := 0, 0
 	for _, call := range d.line.invocations() {
 		if call.Function == "scale_down" && call.Err == nil {
 			handled++
 			if purposeOf(call.MessageID) != "recheck" {
-				timers++
+				s.TimersFired++
 			}
 		}
 		if call.Err != nil {
@@ -114,27 +115,57 @@ func (d *run) countMessages(c *counting, s *Summary, tables tables) {
 		}
 	}
 	c.same("messages of scale-down", int(stats["scale-down"].Completed), "Service Bus", handled, "the Functions host")
-	s.TimersFired = timers
-	said, err := linesWith(filepath.Join(d.Dir, "world.log"), "message rejected")
+	log := filepath.Join(d.Dir, "world.log")
+	looks, err := linesWith(log, "invocation done", `\"function\":\"scale_down\"`)
+	c.failed("the handlers' log", err)
+	rechecks, err := linesWith(log, "invocation done", `\"function\":\"scale_down\"`, `\"purpose\":\"recheck\"`)
+	c.failed("the handlers' log", err)
+	c.same("timers_fired", s.TimersFired, "the Functions host", looks-rechecks, "the handlers' log")
+	said, err := linesWith(log, "message rejected")
 	c.failed("the handlers' log", err)
 	s.Rejected = c.same("rejected", int(stats["rejected"].Sent), "Service Bus", said, "the handlers' log")
+	dead := 0
 	for _, q := range stats {
-		s.DeadLetters += int(q.EverDeadLettered)
+		dead += int(q.EverDeadLettered)
 	}
+	givenUp, err := d.givenUp()
+	c.failed("the deliveries", err)
+	s.DeadLetters = c.same("dead_letters", dead, "Service Bus", givenUp, "the Functions host's last deliveries that failed")
 	if failed > 0 {
 		c.mismatches = append(c.mismatches, fmt.Errorf("%d calls of functions failed", failed))
 	}
 }
 
-// linesWith counts the lines of a log that hold the text.
-func linesWith(path, text string) (int, error) {
+// givenUp counts the calls that failed on the last delivery of their message:
+// the only way in which a message of ours may become a dead letter. One that
+// expired, or that the agent gave up, is not counted here, and is a mismatch.
+func (d *run) givenUp() (int, error) {
+	queues, err := servicebusemu.LoadQueues(filepath.Join(d.Root, "infra", "queues.json"), d.world.Cluster)
+	if err != nil {
+		return 0, err
+	}
+	last := map[string]int{}
+	for _, q := range queues {
+		last[strings.ReplaceAll(q.Name, "-", "_")] = q.MaxDeliveryCount // a function has the name of its queue
+	}
+	n := 0
+	for _, call := range d.line.invocations() {
+		if most := last[call.Function]; call.Err != nil && most > 0 && int(call.DeliveryCount) >= most {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// linesWith counts the lines of a log that hold all of the texts.
+func linesWith(path string, texts ...string) (int, error) {
 	log, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
 	n := 0
 	for line := range strings.Lines(string(log)) {
-		if strings.Contains(line, text) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
 			n++
 		}
 	}

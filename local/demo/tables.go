@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/data/aztables"
 
@@ -42,6 +43,19 @@ func readTables(ctx context.Context, w *world.World) (tables, error) {
 	}
 	t.decisionsByAPI, err = countByAPI(ctx, w, "decisions")
 	return t, err
+}
+
+// stillTables reads the tables until nothing was decided between its two ways of
+// reading them: snapshots and timers go on while the demo counts.
+func stillTables(ctx context.Context, w *world.World) (tables, error) {
+	limit, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		t, err := readTables(ctx, w)
+		if err != nil || t.decisions == t.decisionsByAPI || sleep(limit, time.Second) != nil {
+			return t, err
+		}
+	}
 }
 
 func eachRow(ctx context.Context, client *aztables.ServiceClient, table string, take func(map[string]any) error) error {
