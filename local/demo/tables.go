@@ -46,13 +46,15 @@ func readTables(ctx context.Context, w *world.World) (tables, error) {
 }
 
 // stillTables reads the tables until nothing was decided between its two ways of
-// reading them: snapshots and timers go on while the demo counts.
+// reading them and no snapshot is under way: snapshots and timers go on while the
+// demo counts.
 func stillTables(ctx context.Context, w *world.World) (tables, error) {
 	limit, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	for {
 		t, err := readTables(ctx, w)
-		if err != nil || t.decisions == t.decisionsByAPI || sleep(limit, time.Second) != nil {
+		still := t.decisions == t.decisionsByAPI && t.lastSequence == int64(w.Bus.Stats()["queue-pressure"].Sent)
+		if err != nil || still || sleep(limit, time.Second) != nil {
 			return t, err
 		}
 	}
