@@ -248,7 +248,11 @@ func (c clock) Now() time.Time { return time.Now() }
 func (c clock) After(d time.Duration) <-chan time.Time {
 	fires := make(chan time.Time, 1)
 	time.AfterFunc(d, func() {
+		due := time.Now()
 		if c.p.awake() == nil {
+			if time.Now().After(due) { // after a sleep, whatever was stopped in the middle comes first
+				time.Sleep(time.Millisecond)
+			}
 			fires <- time.Now()
 		}
 	})
