@@ -184,6 +184,8 @@ func (j *Job) columns(f *fields) {
 	f.moment("NotedAt", &j.NotedAt)
 	f.moment("UpdatedAt", &j.UpdatedAt)
 	f.whole("Cost", &j.Cost)
+	f.count("NodeCount", &j.NodeCount)
+	f.whole("LimitSeconds", &j.LimitSeconds)
 	f.whole("Revision", &j.Revision)
 }
 

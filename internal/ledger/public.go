@@ -137,6 +137,10 @@ type Job struct {
 	// Cost is the estimate in millionths of the currency's unit; for a job that
 	// ended, what it cost.
 	Cost int64
+	// NodeCount is how many nodes the job needs, LimitSeconds its time limit; 0
+	// for UNLIMITED, and for a group.
+	NodeCount    int
+	LimitSeconds int64
 	// Revision is that of the commit that the row shows.
 	Revision int64
 

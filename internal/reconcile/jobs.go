@@ -231,6 +231,7 @@ func (p *pass) jobRow(j burst.CloudJob) ledger.Job {
 	row := ledger.Job{
 		ID: j.ID, Count: 1, State: jobWaiting, Partition: strings.Join(j.Home, ","), Nodearray: string(j.Nodearray), User: j.User, Account: j.Account,
 		SubmittedAt: j.SubmittedAt, RevokedAt: j.RevokedAt, StartedAt: j.StartedAt, Cost: int64(j.Committed),
+		NodeCount: min(j.Nodes, maxNodes), LimitSeconds: int64(j.TimeLimit / time.Second),
 	}
 	switch {
 	case j.Shadow:
