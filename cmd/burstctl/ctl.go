@@ -27,6 +27,10 @@ type store interface {
 	ListCommands(ctx context.Context, f ledger.CommandFilter, wanted ledger.Page) ([]ledger.Command, string, error)
 	ListFailures(ctx context.Context, f ledger.FailureFilter, wanted ledger.Page) ([]ledger.Failure, string, error)
 	ListJobs(ctx context.Context, f ledger.JobFilter, wanted ledger.Page) ([]ledger.Job, string, error)
+	ListPolicies(ctx context.Context, f ledger.PolicyFilter, wanted ledger.Page) ([]ledger.Policy, string, error)
+	FindPolicy(ctx context.Context, cluster, version string) (ledger.Policy, bool, error)
+	CurrentPolicy(ctx context.Context, cluster string) (ledger.Policy, bool, error)
+	EnforcePolicy(ctx context.Context, cluster string, p ledger.Policy) error
 }
 
 // ctl is what all subcommands share.

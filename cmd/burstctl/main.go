@@ -58,6 +58,16 @@ func hintFor(err error) string {
 		return "a cluster appears with its agent's first snapshot; is burst-agent running, and is this the app's table prefix?"
 	case errors.Is(err, errNoCluster):
 		return "burstctl status lists the clusters that have reported"
+	case errors.Is(err, errRefused):
+		return "docs/policy.md explains every key; examples/policy.yaml shows them"
+	case errors.Is(err, errCluster):
+		return "each cluster has a file of its own; its key cluster is Slurm's ClusterName"
+	case errors.Is(err, errServer):
+		return "the app opens CycleCloud as its package says: deploy it with the new file (make package POLICY=FILE)"
+	case errors.Is(err, errNoVersion):
+		return "burstctl policy history lists the versions that are stored"
+	case errors.Is(err, errNoPolicy):
+		return "the app stores the policy that it was packaged with when it first decides; burstctl policy apply stores another"
 	case fault.Is(err, fault.Denied):
 		return "the identity needs the role Storage Table Data Contributor"
 	case errors.Is(err, ledger.ErrConflict):
@@ -78,6 +88,6 @@ func newCommand(open func() (store, error)) *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, one object per line")
 	root.PersistentFlags().StringVar(&c.cluster, "cluster", "", "Slurm's ClusterName; needed only where there are several")
 	root.AddCommand(c.statusCommand(), c.nodesCommand(), c.decisionsCommand(), c.commandsCommand(), c.failuresCommand(),
-		c.pauseCommand(), c.resumeCommand(), c.shadowCommand())
+		c.pauseCommand(), c.resumeCommand(), c.shadowCommand(), c.policyCommand())
 	return root
 }

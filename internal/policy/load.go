@@ -83,7 +83,7 @@ func load[N ~string](file string, expand func(string) ([]N, error)) (Document, e
 		return Document{}, fault.New(fault.Invalid, "open policy", err)
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
+	data, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
 	if err != nil {
 		return Document{}, fault.New(fault.Invalid, "read policy "+file, err)
 	}

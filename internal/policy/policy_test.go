@@ -224,6 +224,8 @@ func TestParseRefuses(t *testing.T) {
 			"a placement group in a shared partition", second("    maxNodes", "    placementGroup: pg0\n    maxNodes"),
 			`line 19: nodearrays[1].placementGroup: needs a partition of its own ("cloud" also serves nodearrays[0])`,
 		},
+		{"an escape in a comment", strings.Replace(sound, "cluster: lab", "cluster: lab # \x1b[2J", 1), "line 2: holds a control character, or is not UTF-8"},
+		{"another encoding", sound + "# caf\xe9\n", "line 15: holds a control character, or is not UTF-8"},
 		{"brackets without end", strings.Repeat("[\n", 100), "line 65: is too long, or its brackets are nested too deep"},
 		{"list markers without end", strings.Repeat("- ", 20_000), "line 1: is too long, or its brackets are nested too deep"},
 		{"a file without end", strings.Repeat("#", 1<<20), "file is too large (got 1048576 bytes, want at most 262144)"},

@@ -7,16 +7,20 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 )
 
+// MaxBytes bounds one policy file.
+const MaxBytes = 256 << 10
+
 const (
-	maxBytes    = 256 << 10 // of one file
-	maxLine     = 20_000    // bytes; a long hostlist fits
-	maxDepth    = 64        // of brackets; the schema needs 6
-	maxProblems = 50        // reported at once
+	maxLine     = 20_000 // bytes; a long hostlist fits
+	maxDepth    = 64     // of brackets; the schema needs 6
+	maxProblems = 50     // reported at once
 )
 
 // reader walks a YAML tree against the schema and collects every problem with
@@ -33,8 +37,11 @@ type problem struct {
 
 // parseYAML gives the root of the only document in data.
 func parseYAML(data []byte) (ast.Node, error) {
-	if len(data) > maxBytes {
-		return nil, fmt.Errorf("file is too large (got %d bytes, want at most %d)", len(data), maxBytes)
+	if len(data) > MaxBytes {
+		return nil, fmt.Errorf("file is too large (got %d bytes, want at most %d)", len(data), MaxBytes)
+	}
+	if line := notText(data); line > 0 {
+		return nil, fmt.Errorf("line %d: holds a control character, or is not UTF-8", line)
 	}
 	if line := tooDeep(data); line > 0 {
 		return nil, fmt.Errorf("line %d: is too long, or its brackets are nested too deep", line)
@@ -47,6 +54,17 @@ func parseYAML(data []byte) (ast.Node, error) {
 		return nil, fmt.Errorf("file holds no policy, or several YAML documents (want exactly one)")
 	}
 	return file.Docs[0].Body, nil
+}
+
+// notText finds the line with bytes that YAML 1.2 does not allow (section 5.1):
+// they would reach terminals, in a comment even unseen.
+func notText(data []byte) int {
+	for i, text := range bytes.Split(data, []byte("\n")) {
+		if !utf8.Valid(text) || bytes.ContainsFunc(text, func(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\r' }) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // tooDeep finds the line where flow collections nest beyond maxDepth or that is
