@@ -117,7 +117,7 @@ func (o *overflow) free(record CloudJob) {
 }
 
 func (o *overflow) retake(record CloudJob) {
-	o.till.commit(record.Nodearray, record.Account, record.Committed)
+	o.till.open(&record)
 	o.usage.add(record.User, record.Account, record.Nodes)
 	if a := o.arrays[record.Nodearray]; a != nil {
 		a.promise(record.Nodes)

@@ -24,8 +24,6 @@ type till struct {
 type tillBudget struct {
 	Budget
 	used Money
-	// offered is what nodes may cost that Slurm is left to allocate as it likes.
-	offered Money
 }
 
 // newTill counts what is used of each budget of the policy.
@@ -119,18 +117,8 @@ func (t *till) afford(nodearray NodearrayName, account string, amount Money) (bo
 	return true, Reason{}
 }
 
-// offer notes that users may commit so much in a nodearray without asking, so
-// that the same money is not offered in another one too.
-func (t *till) offer(nodearray NodearrayName, amount Money) {
-	for _, list := range [][]int{t.cluster, t.nodearray[nodearray]} {
-		for _, at := range list {
-			t.budgets[at].offered = t.budgets[at].offered.plus(amount)
-		}
-	}
-}
-
 // nodesFor is how many commitments of so much the budgets of the cluster and of
-// a nodearray still allow beyond what was offered, whoever makes them.
+// a nodearray still allow, whoever makes them.
 func (t *till) nodesFor(nodearray NodearrayName, perNode Money) int {
 	if perNode <= 0 {
 		return manyNodes
@@ -139,7 +127,7 @@ func (t *till) nodesFor(nodearray NodearrayName, perNode Money) int {
 	for _, list := range [][]int{t.cluster, t.nodearray[nodearray]} {
 		for _, at := range list {
 			if b := &t.budgets[at]; b.Hard > 0 {
-				least = min(least, b.Hard.minus(max(0, b.used)).minus(b.offered)/perNode)
+				least = min(least, b.Hard.minus(max(0, b.used))/perNode)
 			}
 		}
 	}

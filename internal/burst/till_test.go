@@ -177,23 +177,6 @@ func TestNodesFor(t *testing.T) {
 	}
 }
 
-func TestMoneyIsOfferedOnce(t *testing.T) {
-	p, m := priced(), spent()
-	p.Budgets = []Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}, {Scope: ScopeNodearray, Name: "htc", Period: Hour, Hard: 25 * unit}}
-	at := newTill(origin.Add(10*time.Minute), p, &m)
-	at.offer("htc", 4*unit)
-	if htc, hpc := at.nodesFor("htc", unit), at.nodesFor("hpc", unit); htc != 1 || hpc != 6 {
-		t.Errorf("%d nodes of htc and %d of hpc are left", htc, hpc)
-	}
-	if fits, why := at.afford("hpc", "bio", 10*unit); !fits {
-		t.Errorf("an offer holds a job that asks: %s", why)
-	}
-	at.offer("hpc", math.MaxInt64)
-	if hpc := at.nodesFor("hpc", unit); hpc != 0 {
-		t.Errorf("%d nodes of hpc are left", hpc)
-	}
-}
-
 func TestASoftLimitIsToldOncePerPeriod(t *testing.T) {
 	p, m := priced(), spent()
 	p.Budgets = []Budget{
