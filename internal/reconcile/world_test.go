@@ -39,7 +39,14 @@ type site struct {
 	nodes     map[string]event.NodeGroup
 	resumes   []event.PoweringUpNode
 	results   []event.CommandResult
-	since     map[string]time.Time
+
+	pending    []event.PendingGroup
+	running    []event.RunningJob
+	ended      []event.EndedJob
+	local      []event.LocalPartition
+	partitions []event.Partition
+
+	since map[string]time.Time
 }
 
 func newSite(t *testing.T) *site {
@@ -109,6 +116,7 @@ func (s *site) pressure() event.QueuePressure {
 	return event.QueuePressure{
 		Cluster: clusterName, Epoch: s.epoch, Sequence: s.sequence, TakenAt: s.now, Cause: event.CausePoll,
 		CloudNodes: []event.CloudNodes{c}, CommandResults: s.results,
+		Pending: s.pending, Running: s.running, Ended: s.ended, Local: s.local, Partitions: s.partitions,
 	}
 }
 
