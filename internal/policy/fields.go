@@ -134,7 +134,7 @@ func (p *parsing) step(s *Step) form {
 func (p *parsing) opening(o *Opening) form {
 	return p.keyed([]field{
 		{key: "cron", about: "When it opens, by the clock of timeZone; at most once an hour. A time that the clock skips opens when the clock has skipped it; one that comes twice opens the first time.", form: p.text(&o.Cron, cronForm)},
-		{key: "for", about: "How long it stays open.", form: p.duration(&o.For, minOpening, maxOpening)},
+		{key: "for", about: "How long it stays open, in time that passes: a night in which the clock is set is no longer or shorter for it.", form: p.duration(&o.For, minOpening, maxOpening)},
 	})
 }
 

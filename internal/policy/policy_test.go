@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/slurmburst/slurmburst/internal/burst"
 	"github.com/slurmburst/slurmburst/internal/fault"
 	"github.com/slurmburst/slurmburst/internal/policy"
 )
@@ -327,20 +328,63 @@ func TestLoadPathNamesWhatItCannotRead(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(sound))
+	f.Add([]byte(whole))
+	f.Add([]byte(rule("when: job.nodes < 4", "waiting: {rule: wait, wait: 1h}")))
 	f.Add([]byte("version: 1\n? - - -\n  : *a\n"))
 	f.Add([]byte("{a: &b [*b, !!c d], <<: {}}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		began := time.Now()
 		d, err := policy.Parse(data, expand)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("that took %v", took)
+		}
 		if err != nil {
 			if fault.Of(err) != fault.Invalid {
 				t.Errorf("kind is %v: %v", fault.Of(err), err)
 			}
 			return
 		}
-		for _, a := range d.Burst().Nodearrays {
-			if a.MaxNodes < 1 || a.MaxNodes > len(a.Nodes) || a.IdleTimeout <= 0 || a.BootDeadline <= 0 {
-				t.Errorf("unsound nodearray %+v", a)
-			}
+		checkSound(t, d)
+		if changes := policy.Diff(d, d, fold); len(changes) > 0 {
+			t.Errorf("it differs from itself: %v", changes)
 		}
 	})
+}
+
+// checkSound holds a policy that was accepted to what the core relies on.
+func checkSound(t *testing.T, d policy.Document) {
+	t.Helper()
+	p := d.Burst()
+	rates := map[string]burst.Money{}
+	for _, a := range p.Nodearrays {
+		rates[string(a.Name)] = a.Price
+		if a.MaxNodes < 1 || a.MaxNodes > len(a.Nodes) || a.IdleTimeout <= 0 || a.BootDeadline <= 0 || a.BootTime <= 0 || a.BootTime > a.BootDeadline ||
+			a.Spot && a.Price <= 0 || a.Price < 0 || a.StepUp.Nodes > a.MaxNodes || a.StepUp.Nodes > 0 && a.StepUp.Every <= 0 {
+			t.Errorf("unsound nodearray %+v", a)
+		}
+		if a.Window != nil {
+			now := time.Date(2026, time.July, 1, 12, 0, 0, 0, time.UTC)
+			if _, changes := a.Window.At(now); !changes.After(now) {
+				t.Errorf("a window that never changes: %+v", d)
+			}
+		}
+	}
+	for _, o := range p.Overflow {
+		if o.When != nil {
+			o.When.Judge(aJob())
+		}
+		if o.Waiting.Rule == burst.WaitingWeighted && !(o.Waiting.Kappa > 0) || o.Waiting.Rule == burst.WaitingWait && o.Waiting.Wait <= 0 || o.Waiting.Rule == burst.WaitingPressure && o.Waiting.Drain <= 0 {
+			t.Errorf("unsound waiting rule %+v", o.Waiting)
+		}
+		for _, name := range o.Nodearrays {
+			if rate, known := rates[string(name)]; !known || o.MaxJobCost > 0 && rate == 0 {
+				t.Errorf("unsound rule %+v", o)
+			}
+		}
+	}
+	for _, b := range p.Budgets {
+		if b.Soft+b.Medium+b.Hard <= 0 || b.Medium > 0 && (b.MediumJobCost <= 0 || b.Soft > b.Medium) || b.Hard > 0 && max(b.Soft, b.Medium) > b.Hard {
+			t.Errorf("unsound budget %+v", b)
+		}
+	}
 }
