@@ -1,10 +1,14 @@
 package policy
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/interpreter"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
 )
@@ -48,8 +52,13 @@ func TestTheEstimateHoldsForTheLargestOrdinaryJob(t *testing.T) {
 			continue
 		}
 		compiled++
-		if _, details, err := p.counted.Eval(&activation{g}); err != nil {
+		counted, details, err := p.counted.Eval(&activation{g})
+		if errors.As(err, new(interpreter.EvalCancelledError)) {
 			t.Errorf("%s: %v (cost %d)", expression, err, *details.ActualCost())
+		}
+		plain, _, plainErr := p.plain.Eval(&activation{g})
+		if (err == nil) != (plainErr == nil) || err == nil && counted.Equal(plain) != types.True {
+			t.Errorf("%s: counted it gives %v, %v and otherwise %v, %v", expression, counted, err, plain, plainErr)
 		}
 	}
 	if compiled < 6 {

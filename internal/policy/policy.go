@@ -92,7 +92,8 @@ type Nodearray struct {
 	// Spot says that the VMs are spot VMs; Price is what a node-hour costs.
 	Spot  bool  `json:"spot"`
 	Price Price `json:"price"`
-	// CPUs, MemoryMiB and GPUs are what one node offers; 0 for not told.
+	// CPUs, MemoryMiB and GPUs are what one node offers; 0 CPUs or MemoryMiB
+	// for not told.
 	CPUs      int      `json:"cpus,omitempty"`
 	MemoryMiB int64    `json:"memoryMiB,omitempty"`
 	GPUs      int      `json:"gpus,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -83,6 +84,33 @@ func TestUnlimitedJobsHaveNoTimeLimit(t *testing.T) {
 	if got := p.Judge(&burst.Group{}); got != burst.Yes {
 		t.Errorf("got %v", got)
 	}
+}
+
+// Functions decide for several clusters at once, with one policy.
+func TestAPolicyIsSafeForConcurrentUse(t *testing.T) {
+	d, err := policy.Parse([]byte(strings.Replace(whole, "    maxJobCost: 50", "    when: job.partitions.exists(p, p == job.partitions[1]) && job.nodes > 2", 1)), expand)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := d.Burst()
+	start := time.Date(2026, time.July, 3, 0, 0, 0, 0, time.UTC)
+	var running sync.WaitGroup
+	for i := range 8 {
+		running.Go(func() {
+			for j := range 200 {
+				g := aJob()
+				g.Nodes = j % 5
+				if got, want := p.Overflow[0].When.Judge(g), j%5 > 2; (got == burst.Yes) != want {
+					t.Errorf("%d nodes give %v", g.Nodes, got)
+				}
+				at := start.Add(time.Duration(i*200+j) * time.Minute)
+				if open, changes := p.Nodearrays[0].Window.At(at); !changes.After(at) || open != (at.Hour() < 4 || at.Hour() >= 18 || at.Weekday() != time.Friday) {
+					t.Errorf("at %v: open %v until %v", at, open, changes)
+				}
+			}
+		})
+	}
+	running.Wait()
 }
 
 // Nobody bounds what a cluster calls its accounts and how many partitions a
