@@ -89,6 +89,9 @@ func (v view) addQueue(f *burst.Facts, policy burst.Policy, owner func(burst.Nod
 			AllowAccounts: allowed(q.AllowAccounts), AllowQOS: allowed(q.AllowQOS), AllowGroups: allowed(q.AllowGroups),
 		})
 	}
+	for _, r := range v.pressure.Finished[:min(len(v.pressure.Finished), event.MaxFinished)] {
+		f.Finished = append(f.Finished, finished(r))
+	}
 	slices.SortFunc(f.Partitions, func(a, b burst.Partition) int { return cmp.Compare(a.Name, b.Name) })
 }
 
@@ -99,6 +102,19 @@ func allowed(list string) []string {
 		return nil
 	}
 	return strings.Split(list, ",")
+}
+
+// finished translates the runs of an owner's jobs. Where so many ended that
+// their time limits add up to more than a duration holds, both sums shrink: what
+// counts is their ratio.
+func finished(r event.FinishedRuns) burst.FinishedRuns {
+	const most = int64(maxSpan / time.Second)
+	run, limit := max(r.RunSeconds, 0), max(r.LimitSeconds, 0)
+	if limit > most {
+		parts := limit/most + 1
+		run, limit = run/parts, limit/parts
+	}
+	return burst.FinishedRuns{User: word(r.User), Account: word(r.Account), Jobs: within(r.Jobs, 0, maxJobs), Run: span(run), Limit: span(limit)}
 }
 
 // groups translates the waiting jobs, those that wait longest first.
@@ -151,7 +167,7 @@ func (v view) group(e *event.PendingGroup) burst.Group {
 		StateReason: word(e.StateReason), Description: word(e.Description), Features: word(e.Features),
 		Nodes: within(e.Nodes, 1, maxNodes), CPUs: within(e.CPUs, 0, maxCPUs), MemoryMiB: within(e.MemoryMiB, 0, maxMiB), GPUs: within(e.GPUs, 0, maxCPUs),
 		TimeLimit: span(e.TimeLimitSeconds), NodeList: e.NodeList, Batch: e.Batch, Requeue: e.Requeue, Restarted: e.Restarted,
-		BeginTime: v.moment(e.BeginTime), Count: within(max(e.Count, len(e.Jobs)), 1, maxJobs),
+		BeginTime: v.moment(e.BeginTime), ExpectedStart: v.moment(e.ExpectedStart), Count: within(max(e.Count, len(e.Jobs)), 1, maxJobs),
 		OldestSubmit: v.past(e.OldestSubmit), NewestSubmit: v.past(e.NewestSubmit), Priority: e.HighestPriority,
 	}
 	for _, id := range e.Jobs {
@@ -224,7 +240,7 @@ func (v view) holds(e *event.RunningJob, policy burst.Policy, owner func(burst.N
 	if err != nil {
 		for _, a := range policy.Nodearrays {
 			if a.Partition == e.Partition {
-				return a.Name, 1
+				return a.Name, within(e.NodeCount, 1, len(a.Nodes))
 			}
 		}
 	}

@@ -47,7 +47,7 @@ func TestGroupsAreTheOldestFirstInTheCloudsClock(t *testing.T) {
 		{
 			Partitions: []string{"batch"}, User: "ada", Account: "physics", QOS: "normal", StateReason: "Resources", Description: "(Resources)",
 			Nodes: 3, CPUs: 24, MemoryMiB: 4096, GPUs: 2, TimeLimitSeconds: 3600, Features: "ib", Batch: true, Requeue: true,
-			BeginTime: headNow.Add(time.Hour), Count: 70, OldestSubmit: headNow.Add(-time.Hour), NewestSubmit: headNow.Add(-time.Minute),
+			BeginTime: headNow.Add(time.Hour), ExpectedStart: headNow.Add(2 * time.Hour), Count: 70, OldestSubmit: headNow.Add(-time.Hour), NewestSubmit: headNow.Add(-time.Minute),
 			HighestPriority: 42, Jobs: event.JobIDs{"3", "5_1"},
 		},
 	}})
@@ -55,7 +55,7 @@ func TestGroupsAreTheOldestFirstInTheCloudsClock(t *testing.T) {
 		{
 			Partitions: []string{"batch"}, User: "ada", Account: "physics", QOS: "normal", StateReason: "Resources", Description: "(Resources)",
 			Nodes: 3, CPUs: 24, MemoryMiB: 4096, GPUs: 2, TimeLimit: time.Hour, Features: "ib", Batch: true, Requeue: true,
-			BeginTime: cloudNow.Add(time.Hour), Count: 70, OldestSubmit: cloudNow.Add(-time.Hour), NewestSubmit: cloudNow.Add(-time.Minute),
+			BeginTime: cloudNow.Add(time.Hour), ExpectedStart: cloudNow.Add(2 * time.Hour), Count: 70, OldestSubmit: cloudNow.Add(-time.Hour), NewestSubmit: cloudNow.Add(-time.Minute),
 			Priority: 42, Jobs: []string{"3", "5_1"},
 		},
 		{Partitions: []string{"batch"}, User: "eva", Nodes: 2, Count: 1, OldestSubmit: cloudNow.Add(-time.Minute), NewestSubmit: cloudNow, Jobs: []string{"9"}},
@@ -178,6 +178,24 @@ func TestRunningJobsBelongToTheNodearrayOfTheirNodes(t *testing.T) {
 	wantEnded := []burst.EndedJob{{ID: "1", EndedAt: cloudNow.Add(-time.Second)}, {ID: "2", Requeued: true}}
 	if diff := cmp.Diff(wantEnded, f.Ended); diff != "" {
 		t.Errorf("ended (-want +got):\n%s", diff)
+	}
+}
+
+func TestFinishedRunsKeepTheirRatio(t *testing.T) {
+	f := queueOf(t, event.QueuePressure{Finished: []event.FinishedRuns{
+		{User: "eva", Account: "bio", Jobs: 3, RunSeconds: 60, LimitSeconds: 240},
+		{User: "ada", Jobs: 4_000_000, RunSeconds: math.MaxInt64 / 4, LimitSeconds: math.MaxInt64},
+		{User: "odd", Jobs: -1, RunSeconds: -60, LimitSeconds: -1},
+	}})
+	if diff := cmp.Diff(burst.FinishedRuns{User: "eva", Account: "bio", Jobs: 3, Run: time.Minute, Limit: 4 * time.Minute}, f.Finished[0]); diff != "" {
+		t.Errorf("runs (-want +got):\n%s", diff)
+	}
+	many := f.Finished[1]
+	if ratio := float64(many.Run) / float64(many.Limit); ratio < 0.249 || ratio > 0.251 || many.Limit > maxSpan {
+		t.Errorf("of many jobs %v of %v", many.Run, many.Limit)
+	}
+	if diff := cmp.Diff(burst.FinishedRuns{User: "odd"}, f.Finished[2]); diff != "" {
+		t.Errorf("absurd runs (-want +got):\n%s", diff)
 	}
 }
 

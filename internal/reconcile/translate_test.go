@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
+	"github.com/slurmburst/slurmburst/internal/cyclecloud"
 	"github.com/slurmburst/slurmburst/internal/event"
 )
 
@@ -25,5 +26,35 @@ func TestADrainIsAnAdminsOnlyWithAReasonOfTheirs(t *testing.T) {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
 		})
+	}
+}
+
+// CycleCloud reports family quota 0 for spot: the region's numbers count.
+func TestASpotNodearrayHasTheRoomOfItsRegion(t *testing.T) {
+	number := func(n int) *int { return &n }
+	bucket := cyclecloud.Bucket{
+		MachineType: "Standard_F4s_v2", Valid: true, AvailableCount: number(0), FamilyQuotaCores: number(0), MaxCount: number(20),
+		RegionalQuotaCores: number(100), RegionalConsumedCores: number(60), VM: cyclecloud.VirtualMachine{VCPUs: 4, VCPUQuota: 4},
+	}
+	policy := burst.Policy{Nodearrays: []burst.Nodearray{{Name: "spot", MachineType: "standard_f4s_v2", Spot: true}}}
+	for _, test := range []struct {
+		name   string
+		spot   bool
+		change func(*cyclecloud.Bucket)
+		want   burst.Availability
+	}{
+		{"spot", true, func(*cyclecloud.Bucket) {}, burst.Availability{Known: true, Count: 10, MaxCount: 20}},
+		{"spot, with the region used up", true, func(b *cyclecloud.Bucket) { b.RegionalConsumedCores = number(99) }, burst.Availability{Known: true, MaxCount: 20}},
+		{"spot, with a lower ceiling", true, func(b *cyclecloud.Bucket) { b.MaxCount = number(3) }, burst.Availability{Known: true, Count: 3, MaxCount: 3}},
+		{"on demand without quota", false, func(*cyclecloud.Bucket) {}, burst.Availability{Known: true, MaxCount: 20}},
+	} {
+		b := bucket
+		test.change(&b)
+		status := cyclecloud.ClusterStatus{State: "Started", TargetState: "Started", NodeArrays: []cyclecloud.NodeArray{
+			{Name: "spot", Spot: test.spot, Buckets: []cyclecloud.Bucket{b}},
+		}}
+		if got := availability(status, policy, "spot"); got != test.want {
+			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
+		}
 	}
 }
