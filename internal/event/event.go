@@ -60,7 +60,9 @@ type QueuePressure struct {
 	// Truncated says that ids or groups were cut to stay within MaxBody.
 	Truncated bool         `json:"truncated,omitempty"`
 	Running   []RunningJob `json:"running,omitempty"`
-	Ended     []EndedJob   `json:"ended,omitempty"`
+	// RunningCut says that Running does not name all.
+	RunningCut bool       `json:"runningCut,omitempty"`
+	Ended      []EndedJob `json:"ended,omitempty"`
 	// Finished sums up the jobs of any partition that ended since the last
 	// accepted snapshot, at most MaxFinished rows, most jobs first. It feeds an
 	// average and is a best effort: what ends while no agent is in charge is

@@ -22,7 +22,7 @@ func wholePressure() QueuePressure {
 	return QueuePressure{
 		Cluster: "onprem", Epoch: 3, Sequence: 41, TakenAt: noon, AgeAtSendMS: 120, Cause: CauseResume,
 		AgentHost: "head1", AgentVersion: "v1.2.3", SlurmVersion: "22.05.8",
-		PendingJobs: 7, Truncated: true,
+		PendingJobs: 7, Truncated: true, RunningCut: true,
 		Pending: []PendingGroup{{
 			Partitions: []string{"local", "htc"}, User: "ada", Account: "physics", QOS: "normal", StateReason: "Resources",
 			Description: "(Resources)", Nodes: 2, CPUs: 8, MemoryMiB: 4000, GPUs: 1, TimeLimitSeconds: 3600, Features: "cloud&htc",

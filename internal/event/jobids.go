@@ -116,6 +116,7 @@ func (q QueuePressure) fit() (QueuePressure, error) {
 	if err != nil {
 		return q, err
 	}
+	q.RunningCut = running < len(q.Running)
 	q.Running = q.Running[:running]
 	q.Pending = cutIDs(all, 0)
 	if size, err = q.size(); err != nil {

@@ -56,6 +56,16 @@ func (q QueuePressure) Compressed() ([]byte, error) {
 	return compress(m.Body)
 }
 
+// Hides reports whether the snapshot does not tell of all groups of waiting jobs
+// or of all running ones: what it does not name may exist all the same.
+func (q QueuePressure) Hides() bool {
+	told := 0
+	for i := range q.Pending {
+		told += q.Pending[i].Count
+	}
+	return q.RunningCut || told < q.PendingJobs
+}
+
 // Digest identifies what the snapshot says about Slurm. Two snapshots that
 // differ only in when and by whom they were taken have the same, and so have
 // two that differ in priorities, which the multifactor plugin raises for all

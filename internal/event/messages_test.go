@@ -224,7 +224,7 @@ func TestAHugeQueueFitsAndStillCountsEveryJob(t *testing.T) {
 		total += group.Count
 		named += len(group.Jobs)
 	}
-	if got.PendingJobs != 100_000 || total != 100_000 || len(got.Pending) != 5_000 || !got.Truncated {
+	if got.PendingJobs != 100_000 || total != 100_000 || len(got.Pending) != 5_000 || !got.Truncated || got.Hides() {
 		t.Errorf("%d jobs, %d in %d groups, truncated %v", got.PendingJobs, total, len(got.Pending), got.Truncated)
 	}
 	t.Logf("%d bytes, %d ids named", len(m.Body), named)
@@ -237,7 +237,7 @@ func TestTheYoungestGroupsAreCutLast(t *testing.T) {
 		t.Errorf("body of %d bytes, want at most %d", len(m.Body), MaxBody)
 	}
 	got := must[QueuePressure](t)(DecodeQueuePressure(m.Body, m.Encoding))
-	if len(got.Pending) == 0 || len(got.Pending) >= 25_000 || !got.Truncated || got.PendingJobs != 25_000 {
+	if len(got.Pending) == 0 || len(got.Pending) >= 25_000 || !got.Truncated || !got.Hides() || got.PendingJobs != 25_000 {
 		t.Fatalf("%d groups, truncated %v", len(got.Pending), got.Truncated)
 	}
 	youngest := got.Pending[len(got.Pending)-1].OldestSubmit
@@ -264,7 +264,7 @@ func TestManyRunningJobsDoNotSilenceTheAgent(t *testing.T) {
 	}
 	m := must[Message](t)(q.Encode())
 	got := must[QueuePressure](t)(DecodeQueuePressure(m.Body, m.Encoding))
-	if len(m.Body) > MaxBody || !got.Truncated || len(got.Running) == 0 || len(got.CloudNodes) != 1 || len(got.CloudNodes[0].PoweringUp) != 1 {
+	if len(m.Body) > MaxBody || !got.Truncated || !got.RunningCut || !got.Hides() || len(got.Running) == 0 || len(got.CloudNodes) != 1 || len(got.CloudNodes[0].PoweringUp) != 1 {
 		t.Errorf("%d bytes, truncated %v, %d running, nodes %+v", len(m.Body), got.Truncated, len(got.Running), got.CloudNodes)
 	}
 }

@@ -109,6 +109,7 @@ func (p *pass) buildFacts() error {
 	f := burst.Facts{
 		Snapshot: burst.Snapshot{Position: p.view.position, AsOf: p.view.asOf},
 		Paused:   p.part.Cluster.Paused,
+		Cut:      p.view.pressure.Hides(),
 	}
 	if f.Memory, err = memoryOf(p.part.Budget); err != nil {
 		return err
