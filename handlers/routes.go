@@ -36,6 +36,8 @@ type stateReader interface {
 	ListDecisions(ctx context.Context, f ledger.DecisionFilter, wanted ledger.Page) ([]ledger.Decision, string, error)
 	ListCommands(ctx context.Context, f ledger.CommandFilter, wanted ledger.Page) ([]ledger.Command, string, error)
 	ListFailures(ctx context.Context, f ledger.FailureFilter, wanted ledger.Page) ([]ledger.Failure, string, error)
+	ListJobs(ctx context.Context, f ledger.JobFilter, wanted ledger.Page) ([]ledger.Job, string, error)
+	ListSpend(ctx context.Context, f ledger.SpendFilter, wanted ledger.Page) ([]ledger.Spend, string, error)
 }
 
 // Options are what the app needs.

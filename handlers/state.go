@@ -62,6 +62,17 @@ var tables = map[string]table{
 		f := ledger.FailureFilter{Cluster: q.Get("cluster"), Node: q.Get("node"), Code: q.Get("failure")}
 		return listed(from.ListFailures(ctx, f, page))
 	}},
+	"jobs": {[]string{"state", "nodearray", "user", "account", "reason"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		f := ledger.JobFilter{
+			Cluster: q.Get("cluster"), State: q.Get("state"), Nodearray: q.Get("nodearray"), User: q.Get("user"), Account: q.Get("account"),
+			ReasonCode: q.Get("reason"),
+		}
+		return listed(from.ListJobs(ctx, f, page))
+	}},
+	"spend": {[]string{"month", "account", "nodearray"}, func(ctx context.Context, from stateReader, q url.Values, page ledger.Page) (any, string, error) {
+		f := ledger.SpendFilter{Cluster: q.Get("cluster"), Month: q.Get("month"), Account: q.Get("account"), Nodearray: q.Get("nodearray")}
+		return listed(from.ListSpend(ctx, f, page))
+	}},
 }
 
 // state answers GET /api/state/v1/{table}: the public tables as paged JSON.
@@ -70,7 +81,7 @@ func (a *app) state(ctx context.Context, r *http.Request) (any, error) {
 	name := strings.TrimPrefix(r.URL.Path, "/api/state/v1/")
 	asked, ok := tables[name]
 	if !ok {
-		return nil, fault.Newf(fault.Invalid, "no table %.40q: ask for clusters, nodearrays, nodes, decisions, commands or failures", name)
+		return nil, fault.Newf(fault.Invalid, "no table %.40q: ask for clusters, nodearrays, nodes, decisions, commands, failures, jobs or spend", name)
 	}
 	q, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

@@ -64,6 +64,17 @@ func filled(t *testing.T) *world {
 	if err := w.ledger.AppendFailures(ctx, "onprem", []ledger.Failure{{At: time.Now(), Node: "htc-1", Code: "boot_failed", Source: "cyclecloud"}}); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.ledger.NoteJobs(ctx, "onprem", []ledger.Job{
+		{ID: "7", State: "ended", User: "eva", Account: "bio", Nodearray: "htc"},
+		{ID: "a", Group: true, Count: 9, State: "held", ReasonCode: "budget_hard"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.ledger.PutSpend(ctx, "onprem", []ledger.Spend{
+		{Month: "2026-10", Account: "bio", Nodearray: "htc", Accrued: 5}, {Month: "2026-11", Account: "bio", Nodearray: "htc", Accrued: 7},
+	}); err != nil {
+		t.Fatal(err)
+	}
 	return w
 }
 
@@ -76,6 +87,8 @@ func TestEveryTableCanBeRead(t *testing.T) {
 		"decisions?cluster=onprem": 1, "decisions?cluster=onprem&trigger=queue_pressure/poll": 1, "decisions?cluster=onprem&trigger=x": 0,
 		"commands?state=sent": 1, "commands?kind=fence_nodes&nodearray=htc": 1, "commands?state=ok": 0,
 		"failures?cluster=onprem&node=htc-1": 1, "failures?cluster=onprem&failure=boot_failed": 1, "failures?cluster=onprem&failure=other": 0,
+		"jobs?cluster=onprem": 2, "jobs?state=held": 1, "jobs?state=ended&account=bio&user=eva": 1, "jobs?reason=budget_hard": 1, "jobs?nodearray=gpu": 0,
+		"spend?cluster=onprem": 2, "spend?cluster=onprem&month=2026-11": 1, "spend?account=bio&nodearray=htc": 2, "spend?month=2020-01": 0,
 		// The host leaves its function key in the query.
 		"failures?cluster=onprem&code=secret-key": 1,
 	} {
@@ -113,7 +126,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 	w := filled(t)
 	token := w.page("/api/state/v1/nodes?cluster=onprem&top=1", http.StatusOK).Next
 	for path, names := range map[string]string{
-		"": "clusters", "jobs": "jobs", "nodes/htc-1": "nodes/htc-1", "..%2fadmin": "admin",
+		"": "clusters", "policies": "policies", "nodes/htc-1": "nodes/htc-1", "..%2fadmin": "admin",
 		"nodes?top=0": "top", "nodes?top=1001": "top", "nodes?top=many": "top", "nodes?top=-1": "top",
 		"nodes?token=x": "token", "nodes?token=" + strings.Repeat("A", 5000): "token", "clusters?token=" + token: "token",
 		"nodes?clutser=onprem": "clutser", "nodes?state=sent": "state", "nodes?%zz": "query", "nodes?a;b": "query",

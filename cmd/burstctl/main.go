@@ -88,6 +88,6 @@ func newCommand(open func() (store, error)) *cobra.Command {
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, one object per line")
 	root.PersistentFlags().StringVar(&c.cluster, "cluster", "", "Slurm's ClusterName; needed only where there are several")
 	root.AddCommand(c.statusCommand(), c.nodesCommand(), c.decisionsCommand(), c.commandsCommand(), c.failuresCommand(),
-		c.pauseCommand(), c.resumeCommand(), c.shadowCommand(), c.policyCommand())
+		c.pauseCommand(), c.resumeCommand(), c.shadowCommand(), c.jobsCommand(), c.spendCommand(), c.policyCommand())
 	return root
 }
