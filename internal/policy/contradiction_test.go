@@ -121,6 +121,8 @@ var refusals = []refusal{
 	{"a first rest above the longest", "{first: 1m, max: 1h}", "{first: 3h}", "line 13: breaker: rests longer at first than at most (got first 3h and max 2h)", false},
 	{"two shares of one user", "- {name: 'LAB", "- {name: '*', maxNodes: 1}\n  - {name: 'LAB", `line 60: users[1].name: is taken (got "*", which is also users[0])`, false},
 	{"a share that bounds nothing", "cfd, maxNodes: 4", "cfd", "line 57: accounts[0].maxNodes: is missing: without it nothing is bounded", false},
+	{"a default that bounds nothing", `{name: "*", maxNodes: 2}`, `{name: "*"}`, "line 59: users[0].maxNodes: is missing: without it nothing is bounded", false},
+	{"a hard budget a millionth below a node-hour", "period: day, hard: 100", "period: day, hard: 3.599999", "line 54: budgets[1].hard: is less than one node-hour of the cheapest nodearray that it covers (got 3.599999, want at least 3.6)", false},
 	{"a feature named twice", `"007"`, "avx512", `line 24: nodearrays[0].features[1]: is named twice ("avx512")`, false},
 }
 
@@ -135,6 +137,32 @@ func TestContradictionsAreRefused(t *testing.T) {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestWhatIsJustEnoughIsAccepted(t *testing.T) {
+	for _, tt := range [][2]string{
+		{"period: day, hard: 100", "period: day, hard: 3.6"},
+		{"soft: 1000,", "soft: 1500.5,"},
+		{"hard: 2000", "hard: 1500.5"},
+		{"mediumJobCost: 20", "mediumJobCost: 2000"},
+		{"spot: 0.1}", "spot: 0.384}"},
+		{"bootTime: 90s", "bootTime: 10m"},
+		{"{first: 1m, max: 1h}", "{first: 1h, max: 1h}"},
+		{"memory: 16GiB", "memory: 64TiB"},
+	} {
+		if _, err := policy.Parse([]byte(change(t, tt[0], tt[1])), expand); err != nil {
+			t.Errorf("%s: %v", tt[1], err)
+		}
+	}
+}
+
+func TestMemoryIsToldInMiB(t *testing.T) {
+	for text, want := range map[string]int64{"1MiB": 1, "1500MiB": 1500, "16GiB": 16 << 10, "1TiB": 1 << 20} {
+		d, err := policy.Parse([]byte(change(t, "16GiB", text)), expand)
+		if err != nil || d.Burst().Nodearrays[0].MemoryMiB != want {
+			t.Errorf("%s: got %d, %v", text, d.Nodearrays[0].MemoryMiB, err)
+		}
 	}
 }
 

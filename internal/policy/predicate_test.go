@@ -124,6 +124,10 @@ func TestAJobOfAbsurdSizeOverruns(t *testing.T) {
 	if got := p.Judge(g); got != burst.No {
 		t.Errorf("an ordinary job gives %v", got)
 	}
+	g.Partitions = slices.Repeat([]string{strings.Repeat("a", 64)}, 200)
+	if got := p.Judge(g); got != burst.Overrun {
+		t.Errorf("a large job gives %v, want Overrun", got)
+	}
 	g.Partitions = slices.Repeat([]string{strings.Repeat("a", 1_000)}, 10_000)
 	g.Features = strings.Repeat("a", 999) + "b"
 	began := time.Now()
