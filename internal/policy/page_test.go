@@ -24,6 +24,11 @@ values out of range, and what the schema cannot say, such as a budget below one 
 A policy's version is made from what it means: comments, the order of keys, the spelling of a hostlist and defaults that are written out do not change it.
 Every decision names the version that it followed.
 
+The app is packaged with a policy and follows it until ` + "`burstctl policy apply FILE`" + ` puts another one in force, which needs no deployment: the next snapshot is decided
+on with it. ` + "`burstctl policy diff FILE`" + ` shows beforehand what changes, ` + "`history`" + ` lists the versions, ` + "`show`" + ` prints one as it was applied, and ` + "`rollback VERSION`" + ` returns
+to one. Two things do not follow by themselves: burst-agent obeys commands only for the nodes and partitions of its own copy, so install the file on the head node
+too when these change; and the app opens CycleCloud as its package says, so another ` + "`cyclecloud`" + ` section wants a deployment and is refused by apply.
+
 **Forms.** A duration is a number with a unit, or several: ` + "`90s`, `15m`, `1h30m`" + `; days are hours (` + "`48h`" + `). Money is a decimal number with at most six places,
 exact to a millionth of the currency's unit, never a binary fraction. A hostlist is Slurm's. A name that YAML could take for something else wants quotes: ` + "`\"007\"`, `\"*\"`" + `.
 `
