@@ -211,7 +211,7 @@ func (d *run) left(ctx context.Context) string {
 	if n := len(d.world.Sim.Nodes()); n > 0 {
 		return fmt.Sprintf("%d nodes are left in CycleCloud", n)
 	}
-	states, err := d.world.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition=htc,hpc", "--Format=NodeList:30,StateComplete:80")
+	states, err := d.world.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition="+cloudPartitions(d.world), "--Format=NodeList:30,StateComplete:80")
 	if err != nil {
 		return "sinfo: " + err.Error()
 	}

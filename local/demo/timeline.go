@@ -144,6 +144,7 @@ func (t *timeline) watch(ctx context.Context, w *world.World) {
 	t.journal = len(entries)
 	t.sayAll(nodes)
 	t.watchJobs(ctx, w)
+	t.watchComments(ctx, w)
 	t.watchNodes(ctx, w)
 }
 
@@ -276,8 +277,22 @@ func (t *timeline) watchJobs(ctx context.Context, w *world.World) {
 	}
 }
 
+// watchComments prints what the owners of jobs are told, as they would read it.
+func (t *timeline) watchComments(ctx context.Context, w *world.World) {
+	comments, err := adminComments(ctx, w)
+	if err != nil {
+		return
+	}
+	for _, c := range comments {
+		if key := "comment " + c.job; t.states[key] != c.text {
+			t.states[key] = c.text
+			t.say("job "+c.job, "is told", c.text)
+		}
+	}
+}
+
 func (t *timeline) watchNodes(ctx context.Context, w *world.World) {
-	text, err := w.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition=htc,hpc", "--Format=NodeList:30,StateComplete:100")
+	text, err := w.Lab.Sinfo(ctx, "--noheader", "--Node", "--partition="+cloudPartitions(w), "--Format=NodeList:30,StateComplete:100")
 	if err != nil {
 		return
 	}

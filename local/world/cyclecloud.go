@@ -38,14 +38,23 @@ nodearrays:
     maxNodes: {{.MaxNodes}}
     idleTimeout: {{.IdleTimeout}}
     bootDeadline: {{.BootDeadline}}
+{{- if .BootTime}}
+    bootTime: {{.BootTime}}
 {{- end}}
-`))
+{{- if .Spot}}
+    spot: true
+{{- end}}
+{{- if .Price}}
+    price: { {{- if .Spot}}spot{{else}}onDemand{{end}}: {{.Price -}} }
+{{- end}}
+{{- end}}
+{{.Policy}}`))
 
 // writePolicy writes the policy of a cluster whose CycleCloud is at url.
 func (w *World) writePolicy(path, cluster, url string, sim *cyclecloudsim.Sim) error {
 	var text bytes.Buffer
 	err := policyText.Execute(&text, map[string]any{
-		"Cluster": cluster, "URL": url, "CycleCloudCluster": simCluster, "Pin": sim.Pin(), "Nodearrays": w.Nodearrays,
+		"Cluster": cluster, "URL": url, "CycleCloudCluster": simCluster, "Pin": sim.Pin(), "Nodearrays": w.Nodearrays, "Policy": w.Policy,
 	})
 	if err != nil {
 		return fmt.Errorf("write policy: %w", err)
@@ -84,7 +93,7 @@ func (w *World) simConfig(journal io.Writer) cyclecloudsim.Config {
 	}
 	for _, a := range w.Nodearrays {
 		config.NodeArrays = append(config.NodeArrays, cyclecloudsim.NodeArray{
-			Name: a.Name, MachineType: "Standard_F4s_v2", MaxCount: a.Nodes, Cores: 4, MemoryGB: 8,
+			Name: a.Name, MachineType: "Standard_F4s_v2", MaxCount: a.Nodes, Cores: 4, MemoryGB: 8, Spot: a.Spot,
 		})
 	}
 	return config

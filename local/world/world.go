@@ -41,6 +41,14 @@ type Nodearray struct {
 	// PriorityTier of the partition: a job that names several partitions
 	// starts in the one with the highest. Default: 1.
 	PriorityTier int
+	// Price of a node-hour, such as "0.384". Default: none, so that budgets
+	// count nothing.
+	Price string
+	// Spot makes its VMs spot VMs.
+	Spot bool
+	// BootTime is how long the policy expects a boot to take. Default: the
+	// product's.
+	BootTime time.Duration
 }
 
 // Config describes a world. The zero value of most fields means a default.
@@ -51,9 +59,12 @@ type Config struct {
 	// Unix sockets are in it.
 	Dir string
 	// Cluster is Slurm's ClusterName. Default: onprem.
-	Cluster    string
+	Cluster string
+	// LocalNodes is how many on-prem nodes of 4 CPUs the partition local has.
 	LocalNodes int
 	Nodearrays []Nodearray
+	// Policy is added to the policy file: overflow rules, budgets, limits, mode.
+	Policy string
 	// BootDelay and TerminateDelay are those of a VM. Defaults: 1 s to 3 s, and
 	// 1 s to 2 s.
 	BootDelay, TerminateDelay cyclecloudsim.Range
