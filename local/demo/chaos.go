@@ -17,7 +17,7 @@ import (
 func RunChaos(ctx context.Context, o Options) error {
 	steps := plan(o.Seed, o.LikeAzure)
 	fmt.Fprintf(o.Out, "Chaos with seed %d: %d faults\n", o.Seed, len(steps))
-	err := o.inWorld(ctx, func(d *run) (any, error) {
+	err := o.inWorld(ctx, worldConfig(o), func(d *run) (any, error) {
 		fmt.Fprintf(o.Out, "\nSubmitting jobs while things go wrong\n")
 		limit, cancel := context.WithTimeout(ctx, o.Deadline)
 		defer cancel()

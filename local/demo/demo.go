@@ -67,7 +67,7 @@ func mix() []submission {
 // Run runs the demo and prints the timeline and the summary line. The error
 // says what was not as promised; the summary is printed all the same.
 func Run(ctx context.Context, o Options) error {
-	return o.inWorld(ctx, func(d *run) (any, error) {
+	return o.inWorld(ctx, worldConfig(o), func(d *run) (any, error) {
 		limit, cancel := context.WithTimeout(ctx, o.Deadline)
 		defer cancel()
 		fmt.Fprintf(o.Out, "\nSubmitting real jobs to the cloud partitions htc and hpc (at most 4 nodes each)\n")
@@ -87,9 +87,8 @@ func Run(ctx context.Context, o Options) error {
 
 // inWorld starts the demo's world, waits until it is ready, does what is
 // wanted, takes the world down, and prints what came of it as the last line.
-func (o Options) inWorld(ctx context.Context, do func(*run) (summary any, err error)) error {
+func (o Options) inWorld(ctx context.Context, config world.Config, do func(*run) (summary any, err error)) error {
 	began := time.Now()
-	config := worldConfig(o)
 	config.Progress = func(step string) { fmt.Fprintf(o.Out, "  %6.1fs  %s\n", time.Since(began).Seconds(), step) }
 	line := newTimeline(o.Out)
 	config.OnInvocation = line.invocation

@@ -49,6 +49,11 @@ func (c *counting) same(name string, n int, record string, other int, otherRecor
 	return n
 }
 
+// wrong notes something that is not as promised.
+func (c *counting) wrong(format string, args ...any) {
+	c.mismatches = append(c.mismatches, fmt.Errorf(format, args...))
+}
+
 func (c *counting) failed(what string, err error) {
 	if err != nil {
 		c.mismatches = append(c.mismatches, fmt.Errorf("count %s: %w", what, err))

@@ -23,13 +23,14 @@ type tables struct {
 	present        int
 	powerDowns     int
 	openIntents    int
+	released       map[string]bool // jobs that Slurm was made to release
 	lastSequence   int64
 }
 
 func (t tables) targets(kind string) int { return t.actions[kind] }
 
 func readTables(ctx context.Context, w *world.World) (tables, error) {
-	t := tables{actions: map[string]int{}}
+	t := tables{actions: map[string]int{}, released: map[string]bool{}}
 	client, err := w.Tables()
 	if err != nil {
 		return t, err
@@ -126,14 +127,21 @@ func (t *tables) node(row map[string]any) error {
 }
 
 func (t *tables) command(row map[string]any) error {
-	if text(row, "Kind") != "power_down_asap" || text(row, "State") != "ok" {
+	kind := text(row, "Kind")
+	if kind != "power_down_asap" && kind != "release_jobs" || text(row, "State") != "ok" {
 		return nil
 	}
 	var targets []string
 	if err := json.Unmarshal([]byte(chunks(row, "Targets")), &targets); err != nil {
 		return fmt.Errorf("targets of command %s: %w", text(row, "RowKey"), err)
 	}
-	t.powerDowns += len(targets)
+	if kind == "power_down_asap" {
+		t.powerDowns += len(targets)
+		return nil
+	}
+	for _, job := range targets {
+		t.released[job] = true
+	}
 	return nil
 }
 

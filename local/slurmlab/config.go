@@ -110,7 +110,7 @@ func or[T comparable](value, fallback T) T {
 // names gives the partition's node names in order.
 func (p CloudPartition) names() ([]string, error) {
 	if p.NodeNames != "" {
-		return expandHostlist(p.NodeNames)
+		return ExpandHostlist(p.NodeNames)
 	}
 	if p.Count <= 0 {
 		return nil, errors.New("it has no nodes: want NodeNames or Count")

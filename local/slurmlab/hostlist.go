@@ -9,9 +9,9 @@ import (
 // maxHosts bounds what one hostlist may stand for.
 const maxHosts = 100_000
 
-// expandHostlist gives the names that a hostlist stands for, in its order. It
+// ExpandHostlist gives the names that a hostlist stands for, in its order. It
 // knows one bracket per name, with zero padding: "htc-[01-10,12],hpc-1".
-func expandHostlist(list string) ([]string, error) {
+func ExpandHostlist(list string) ([]string, error) {
 	var names []string
 	for _, item := range splitOutsideBrackets(list) {
 		expanded, err := expandItem(item)

@@ -173,7 +173,7 @@ func (c *ControllerLog) submit(at time.Time, id string, batch bool) error {
 }
 
 func (c *ControllerLog) call(at time.Time, verb, hostlist string) error {
-	nodes, err := expandHostlist(hostlist)
+	nodes, err := ExpandHostlist(hostlist)
 	if err != nil {
 		return err
 	}

@@ -144,7 +144,7 @@ func TestHostlistsAreExpandedInTheirOrder(t *testing.T) {
 		"":                     nil,
 	}
 	for list, want := range tests {
-		got, err := expandHostlist(list)
+		got, err := ExpandHostlist(list)
 		if err != nil {
 			t.Errorf("hostlist %q: %v", list, err)
 		}
@@ -157,7 +157,7 @@ func TestHostlistsAreExpandedInTheirOrder(t *testing.T) {
 func TestHostlistThatIsNoneIsAnError(t *testing.T) {
 	t.Parallel()
 	for _, list := range []string{"a[1-2", "a[2-1]", "a[x]", "a[1-]", "a[]", "a[1][2]", "a[-1]", "a[1-999999999]", "a[1-99999,1-99999]"} {
-		if names, err := expandHostlist(list); err == nil {
+		if names, err := ExpandHostlist(list); err == nil {
 			t.Errorf("hostlist %q gave %d names", list, len(names))
 		}
 	}
@@ -168,7 +168,7 @@ func FuzzHostlist(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
-		names, err := expandHostlist(list)
+		names, err := ExpandHostlist(list)
 		if err == nil && len(names) > maxHosts {
 			t.Errorf("%d names", len(names))
 		}

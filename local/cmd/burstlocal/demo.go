@@ -23,6 +23,7 @@ import (
 // newDemoCommand builds "burstlocal demo".
 func newDemoCommand() *cobra.Command {
 	var keep, chaos bool
+	var scenario string
 	o := demo.Options{}
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -35,18 +36,24 @@ processes, and the packaged Functions app. The last line is a JSON object with
 the counts, each taken from two independent records.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if scenario != "" && scenario != "overflow" || scenario != "" && chaos {
+				return fmt.Errorf("there is no scenario %q with chaos %t: the only scenario is overflow, and it has no chaos", scenario, chaos)
+			}
 			var err error
 			if o.Root, o.Dir, err = newWorldDir("demo"); err != nil {
 				return err
 			}
 			o.Out = cmd.OutOrStdout()
-			if chaos {
+			switch {
+			case scenario == "overflow":
+				err = demo.RunOverflow(cmd.Context(), o)
+			case chaos:
 				o.Deadline = max(o.Deadline, chaosDeadline)
 				if o.Seed == 0 {
 					o.Seed = time.Now().UnixNano()
 				}
 				err = demo.RunChaos(cmd.Context(), o)
-			} else {
+			default:
 				err = demo.Run(cmd.Context(), o)
 			}
 			if err != nil || keep {
@@ -58,6 +65,7 @@ the counts, each taken from two independent records.`,
 	}
 	cmd.Flags().DurationVar(&o.Deadline, "deadline", 170*time.Second, "fail when jobs and nodes are not done after this `time`")
 	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "seed of the simulator's random `choices`; 0 draws one")
+	cmd.Flags().StringVar(&scenario, "scenario", "", "`name` of another course of events: overflow, where jobs of a full on-prem partition burst or are held, and one nodearray has no capacity")
 	cmd.Flags().BoolVar(&chaos, "chaos", false, "kill, pause and cut off parts of the world all the while, as the seed says")
 	cmd.Flags().BoolVar(&o.NoSessions, "no-sessions", false, "take the sessions off the queues: several functions decide at once")
 	likeAzureFlag(cmd, &o.LikeAzure)
