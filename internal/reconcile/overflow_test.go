@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -279,4 +280,101 @@ func TestAHeartbeatOnlyLoadsAndNotes(t *testing.T) {
 	s.rec.Ledger = noFurther{s.rec.Ledger, t}
 	s.after(5 * time.Second)
 	s.want("outcome", s.report().Outcome, reconcile.OutcomeNoted)
+}
+
+// lockedOutbox is an outbox for several processes.
+type lockedOutbox struct {
+	mu sync.Mutex
+	fakeOutbox
+}
+
+func (o *lockedOutbox) SendCommand(ctx context.Context, c event.SlurmCommand) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fakeOutbox.SendCommand(ctx, c)
+}
+
+func (o *lockedOutbox) ScheduleTimer(ctx context.Context, t event.ScaleDownTimer) (int64, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.fakeOutbox.ScheduleTimer(ctx, t)
+}
+
+// Several processes get the same snapshots, in any order and more than once:
+// what they release together stays within budget and limit, and nobody releases
+// what another has.
+func TestSeveralDecidingAtOnceReleaseWithinOneBudget(t *testing.T) {
+	s := overflowing(t, func(p *burst.Policy) {
+		p.Budgets = []burst.Budget{{Scope: burst.ScopeCluster, Period: burst.Day, Hard: 5_000_000}}
+	})
+	for i := range 6 {
+		s.wait(fmt.Sprintf("user%d", i), event.JobID(fmt.Sprint(100+i)))
+	}
+	s.after(time.Second)
+	var snapshots []event.QueuePressure
+	for range 6 {
+		snapshots = append(snapshots, s.pressure())
+	}
+	outbox := &lockedOutbox{}
+	var all sync.WaitGroup
+	for n := range 4 {
+		cloud := *s.cloud // nothing is created: only asked for
+		rec := s.process(s.ledger, &cloud, outbox)
+		all.Go(func() {
+			for i := range 2 * len(snapshots) {
+				q := snapshots[(i*(n+1)+n)%len(snapshots)]
+				if _, err := rec.Pressure(t.Context(), q, s.now); err != nil && !fault.Is(err, fault.Conflict) {
+					t.Errorf("process %d: %v", n, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	s.restart()
+	s.report() // whatever is open is somebody's who lives: it is left
+	released := map[event.JobID]int{}
+	for _, c := range outbox.commands {
+		if c.Kind == event.ReleaseJobs {
+			for _, job := range c.Jobs {
+				released[job]++
+			}
+		}
+	}
+	if len(released) != 2 {
+		t.Errorf("released: %v, the budget lets 2 go", released)
+	}
+	for job, times := range released {
+		s.want("releases of "+string(job), times, 1)
+	}
+	var committed int64
+	for _, x := range s.spend() {
+		committed += x.Committed
+	}
+	s.want("committed", committed, 4_000_000)
+}
+
+func TestManyGroupsAreShownInSeveralPasses(t *testing.T) {
+	const groups = 1200
+	s := overflowing(t, func(p *burst.Policy) { p.Overflow[0].Waiting = burst.Waiting{Rule: burst.WaitingWait, Wait: time.Hour} })
+	for i := range groups {
+		s.wait(fmt.Sprintf("user%04d", i), event.JobID(fmt.Sprint(1000+i)))
+	}
+	held := func() int { return len(s.jobs()) }
+	s.after(time.Second)
+	s.report()
+	s.want("groups after the first pass", held(), 500)
+	s.after(time.Second)
+	s.report()
+	s.want("groups after a snapshot that says the same", held(), 1000)
+	s.after(time.Second)
+	s.report()
+	s.want("groups in the end", held(), groups)
+	s.after(time.Second)
+	s.want("outcome once all are shown", s.report().Outcome, reconcile.OutcomeNoted)
+	s.pending = s.pending[:300]
+	for range 2 {
+		s.after(time.Second)
+		s.report()
+	}
+	s.want("groups that are left", held(), 300)
 }
