@@ -29,7 +29,10 @@ type arrayDecision struct {
 	// taken are the nodes that count against the limit, existing those that may
 	// have a VM, newborn those of them that CycleCloud may not count yet, free
 	// those that are up and idle.
+	// owed those that Slurm wakes and that CycleCloud was not asked for yet,
+	// barred those whose names Slurm may not allocate.
 	taken, existing, newborn, free int
+	owed, barred                   int
 	// waiting are the nodes of released jobs that wait for them, promised what
 	// idle nodes do not cover of them, idleFree what they leave of those.
 	waiting, promised, idleFree int
@@ -54,6 +57,17 @@ func (a *arrayDecision) follow() {
 		}
 		if (n.Supply == Creating || n.Supply == Booting) && a.now.Sub(n.CreatedAt) < availableLag {
 			a.newborn++
+		}
+		switch n.Slurm {
+		case Waking, PoweringUp, DownPoweringUp:
+			if n.Supply == Absent {
+				a.owed++
+			}
+		case Drained, Undefined:
+			if !n.takesRoom() {
+				a.barred++
+			}
+		default:
 		}
 	}
 	a.promise(0)

@@ -214,6 +214,11 @@ func jobsOf(group []*Node) []string {
 // snapshot does not tell is taken to be the worst.
 func (a *arrayDecision) recordOf(job string, nodes int) CloudJob {
 	record := CloudJob{ID: job, Nodearray: a.policy.Name, Nodes: nodes, Rate: a.policy.Price, CommittedAt: a.now, Shadow: a.decision.policy.Shadow}
+	if k, ok := a.acted[job]; ok { // taken back too late
+		old := &a.memory.Jobs[k]
+		record.User, record.Account, record.TimeLimit = old.User, old.Account, old.TimeLimit
+		record.Home, record.Tried, record.SubmittedAt = old.Home, old.Tried, old.SubmittedAt
+	}
 	if r := a.running[job]; r != nil {
 		record.User, record.Account, record.TimeLimit = r.User, r.Account, r.TimeLimit
 		record.Nodes = max(r.Nodes, 1)

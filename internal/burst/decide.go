@@ -153,12 +153,14 @@ func (d *decision) join() {
 }
 
 // recall brings the memory up to the facts. A job that is configuring and that
-// nobody released is not taken in yet: create admits it or not.
+// nobody released, or that was taken back, is not taken in yet: create admits
+// it or not.
 func (d *decision) recall() {
 	d.running = make(map[string]*RunningJob, len(d.facts.Running))
 	known := make(map[string]bool, len(d.facts.Memory.Jobs))
 	for i := range d.facts.Memory.Jobs {
-		known[d.facts.Memory.Jobs[i].ID] = true
+		job := &d.facts.Memory.Jobs[i]
+		known[job.ID] = job.RevokedAt.IsZero() && !job.Shadow
 	}
 	f := d.facts
 	f.Running = make([]RunningJob, 0, len(d.facts.Running))
@@ -205,7 +207,12 @@ func (d *decision) keep(record CloudJob) {
 }
 
 // soon reports whether t has come; if not, the cluster is looked at again then.
-func (d *decision) soon(t time.Time) bool { return d.ranked[0].reached(Retry, t) }
+func (d *decision) soon(t time.Time) bool {
+	if len(d.ranked) == 0 {
+		return !d.now.Before(t) // nothing to look after, and no timer to arm
+	}
+	return d.ranked[0].reached(Retry, t)
+}
 
 // withhold takes every effect out of the plan and keeps what it would have
 // been: shadow mode changes nothing outside the ledger.

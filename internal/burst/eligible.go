@@ -8,28 +8,35 @@ import (
 // suits judges whether jobs of the group may leave their partition at all, and
 // by which rule. It knows neither time nor limits.
 func (o *overflow) suits(g *Group, rules []*Overflow) (*Overflow, Reason) {
-	if why := startable(g); why.Code != "" {
+	if why := o.startable(g); why.Code != "" {
 		return first(rules), why
 	}
-	overran := false
-	for _, rule := range rules {
-		switch {
-		case rule.When == nil:
-			return rule, Reason{}
-		default:
-			switch rule.When.Judge(g) {
-			case Yes:
-				return rule, Reason{}
-			case Overrun:
-				overran = true
-			case No:
-			}
-		}
-	}
-	if overran {
+	rule, overran := agrees(g, rules)
+	switch {
+	case rule != nil:
+		return rule, Reason{}
+	case overran:
 		return first(rules), because(ReasonRuleFailed, "the rule's expression cost more than it may")
 	}
 	return first(rules), because(ReasonRuleSaysNo, "no overflow rule of the policy lets the job go")
+}
+
+// agrees gives the first rule that agrees with the jobs, or nil and whether one
+// cost more than it may.
+func agrees(g *Group, rules []*Overflow) (rule *Overflow, overran bool) {
+	for _, rule := range rules {
+		if rule.When == nil {
+			return rule, false
+		}
+		switch rule.When.Judge(g) {
+		case Yes:
+			return rule, false
+		case Overrun:
+			overran = true
+		case No:
+		}
+	}
+	return nil, overran
 }
 
 func first(rules []*Overflow) *Overflow {
@@ -42,7 +49,7 @@ func first(rules []*Overflow) *Overflow {
 // startable reports whether more nodes are all that the jobs lack. Slurm tells
 // one reason per job, and the same word may mean several things
 // (measured on 22.05.8): Resources also where all nodes are down.
-func startable(g *Group) Reason {
+func (o *overflow) startable(g *Group) Reason {
 	switch {
 	case g.NodeList:
 		return because(ReasonNodeList, "the job asks for nodes by name")
@@ -52,7 +59,7 @@ func startable(g *Group) Reason {
 		return Reason{}
 	case g.StateReason == "None", g.StateReason == "":
 		return because(ReasonNotEvaluated, "Slurm has not looked at the job yet")
-	case g.StateReason == "BeginTime" && g.Restarted:
+	case g.StateReason == "BeginTime" && g.Restarted && o.soon(g.BeginTime.Add(-requeueDelay)):
 		return Reason{} // a failed boot requeued it; steer lifts the time
 	}
 	return because(ReasonSlurmReason, "Slurm holds the job for another reason: %.40s", g.StateReason)

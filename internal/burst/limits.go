@@ -148,6 +148,12 @@ func (a *arrayDecision) resting() blocker {
 // a job of so many.
 func (o *overflow) hasRoom(a *arrayDecision, nodes int) blocker {
 	fresh := nodes - min(a.idleFree, nodes)
+	if names := len(a.nodes) - a.barred - a.taken - a.promised; fresh > names && a.barred > 0 {
+		return blocker{
+			code: ReasonMaxNodes, format: "%s needed together, and of the names of %s an admin keeps %d back: %d are left",
+			args: []any{count(nodes, "node"), a.policy.Name, a.barred, max(names, 0)},
+		}
+	}
 	if room := a.policy.MaxNodes - a.taken - a.promised; fresh > room {
 		return blocker{
 			code: ReasonMaxNodes, format: "%s needed together, %s may have %d and %d are up or promised",
@@ -187,7 +193,7 @@ func (a *arrayDecision) available(nodes int) blocker {
 		a.plan.Status = true
 		return blocker{code: ReasonAskCycleCloud, format: "CycleCloud has to be asked for its limits first"}
 	}
-	room := min(a.facts.Available.Count-a.newborn, a.facts.Available.MaxCount-a.existing) - a.promised
+	room := min(a.facts.Available.Count-a.newborn, a.facts.Available.MaxCount-a.existing) - a.owed - a.promised
 	if nodes > room {
 		a.reached(Retry, a.now.Add(closeAfterShortage))
 		return blocker{code: ReasonAvailable, format: "%s needed together, CycleCloud leaves room for %d in %s", args: []any{count(nodes, "node"), max(room, 0), a.policy.Name}}
@@ -209,12 +215,17 @@ func periodEnd(p Period, t time.Time, zone *time.Location) time.Time {
 		zone = time.UTC
 	}
 	from := periodStart(p, t, zone).In(zone)
+	end := from.Add(time.Hour)
 	switch p {
 	case Day:
-		return from.AddDate(0, 0, 1)
+		end = from.AddDate(0, 0, 1)
 	case Month:
-		return from.AddDate(0, 1, 0)
+		end = from.AddDate(0, 1, 0)
 	case Hour:
 	}
-	return from.Add(time.Hour)
+	// Where a zone changes its clocks a period may begin before it would.
+	if next := periodStart(p, end, zone); next.After(from) && next.Before(end) {
+		return next
+	}
+	return end
 }

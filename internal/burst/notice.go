@@ -2,6 +2,7 @@ package burst
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,6 +45,11 @@ func (o *overflow) newNotices() *notices {
 			}
 		}
 	}
+	if n.cut && len(n.told) >= maxNoticed {
+		// Some of those that are not named have left: there must be room for new
+		// ones, and who still waits may be told a second time.
+		maps.DeleteFunc(n.told, func(job string, _ Code) bool { return !n.seen[job] })
+	}
 	return n
 }
 
@@ -54,26 +60,20 @@ func wholeArray(job string) string {
 	return array
 }
 
-// notice tells the jobs of the group its verdict, as far as the minute allows.
-func (o *overflow) notice(j *judgement, v *Verdict) {
+// notice tells the jobs of the group why they wait or go, as far as the minute
+// allows.
+func (o *overflow) notice(j *judgement) {
 	if o.policy.Shadow {
 		return
 	}
 	if !o.now.Before(o.memory.NoticesFrom.Add(time.Minute)) {
 		o.memory.Notices = 0
 	}
-	tell := func(jobs []string, why Reason) {
-		for _, job := range jobs {
-			if !o.tell(wholeArray(job), why) {
-				return
-			}
+	for _, t := range j.told {
+		if !o.tell(wholeArray(t.job), t.why) {
+			return
 		}
 	}
-	// The released are the first of the fresh; of an array, why the rest waits
-	// is what counts.
-	tell(j.fresh[len(v.Released):], v.Reason)
-	tell(v.Released, because(ReasonReleased, "released to %s", v.Nodearray))
-	tell(j.ours, j.steered)
 }
 
 // tell tells one job or array, unless it was told the same, or another of its

@@ -56,7 +56,9 @@ func (d *decision) newOverflow() *overflow {
 			continue // it stands in nobody's way
 		}
 		for _, job := range c.Jobs {
-			o.commanded[job] = c
+			if other := o.commanded[job]; other == nil || c.ExpiresAt.After(other.ExpiresAt) {
+				o.commanded[job] = c
+			}
 		}
 	}
 	for _, l := range d.facts.Local {
@@ -80,17 +82,28 @@ func (o *overflow) run() {
 type judgement struct {
 	group *Group
 	rule  *Overflow
-	// ours are jobs that were released, fresh the others.
+	// ours are jobs that were released, fresh those that may be, in the order of
+	// the group.
 	ours, fresh []string
+	// told are the jobs with a reason of their own.
+	told []telling
+	// starting says that one of the jobs is taken to start on-prem any moment.
+	starting bool
 	// unnamed is how many jobs of the group have no id in the snapshot.
 	unnamed int
 	// run is how long one job is expected to run.
 	run time.Duration
 	// why, if it has a code, keeps the fresh jobs where they are.
 	why Reason
-	// steered is what became of ours.
-	steered Reason
 }
+
+// telling is what one job is to be told.
+type telling struct {
+	job string
+	why Reason
+}
+
+func (j *judgement) tell(job string, why Reason) { j.told = append(j.told, telling{job, why}) }
 
 // eligible sorts the groups and judges each without regard to the others.
 // Groups that no rule speaks of and that we never touched are left out: they
@@ -112,7 +125,7 @@ func (o *overflow) eligible() []*judgement {
 		j.rule, j.why = o.suits(g, rules)
 		if j.why.Code == "" && len(j.fresh)+j.unnamed > 0 {
 			for _, p := range home {
-				o.demand[p] += work(g, len(j.fresh)+j.unnamed, j.run)
+				o.demand[p] = longer(o.demand[p], work(g, len(j.fresh)+j.unnamed, j.run))
 			}
 		}
 		judged = append(judged, j)
@@ -179,77 +192,107 @@ func (o *overflow) rulesFor(home []string) []*Overflow {
 
 // work is the node time that jobs of a group ask for; it saturates.
 func work(g *Group, jobs int, run time.Duration) time.Duration {
-	const most = 1 << 50
-	total := float64(jobs) * float64(max(g.Nodes, 1)) * float64(run)
-	if total > most {
-		return most
-	}
-	return time.Duration(total)
+	return nodeTime(jobs, nodeTime(max(g.Nodes, 1), run))
 }
 
 // decide gives the group its verdict.
 func (o *overflow) decide(j *judgement) {
 	v := Verdict{Group: j.group.Key}
 	if len(j.ours) > 0 {
-		j.steered, v.Nodearray = o.steer(j)
-		v.Reason, v.Held = j.steered, len(j.ours)
+		v.Reason, v.Nodearray = o.steer(j)
+		v.Held = len(j.ours)
+	}
+	if aside := o.setAside(j); aside.Code != "" {
+		v.Reason = aside
+		v.Held += len(j.told) - len(j.ours)
+		v.Cost = o.estimate(j, "")
 	}
 	if len(j.fresh)+j.unnamed > 0 {
 		o.release(j, &v)
 	}
 	o.plan.Verdicts = append(o.plan.Verdicts, v)
-	o.notice(j, &v)
+	o.notice(j)
+}
+
+// setAside takes jobs out of the fresh ones about which Slurm has to answer
+// first, or whose own list of partitions names the cloud.
+func (o *overflow) setAside(j *judgement) (why Reason) {
+	inCloud := slices.ContainsFunc(j.group.Partitions, func(p string) bool { return o.clouds[p] })
+	if !inCloud && len(o.commanded) == 0 {
+		return why
+	}
+	var fresh []string
+	for _, job := range j.fresh {
+		switch c := o.commanded[job]; {
+		case c != nil && !o.soon(c.ExpiresAt):
+			why = because(ReasonCommandOpen, "Slurm has not answered %s yet", c.Kind)
+		case inCloud:
+			why = o.foreign(j, job)
+		default:
+			fresh = append(fresh, job)
+			continue
+		}
+		j.tell(job, why)
+	}
+	j.fresh = fresh
+	return why
 }
 
 // foreign reports why a job whose list names a cloud partition already is not
 // released: it was put there by its owner, or its revocation is on its way.
 func (o *overflow) foreign(j *judgement, job string) Reason {
-	g := j.group
-	if !slices.ContainsFunc(g.Partitions, func(p string) bool { return o.clouds[p] }) {
-		return Reason{}
-	}
 	k, known := o.acted[job]
 	if !known {
 		return because(ReasonInCloud, "the job's own list of partitions names the cloud")
 	}
 	why := because(ReasonRevoked, "taken back from %s", o.memory.Jobs[k].Nodearray)
-	o.send(Command{Kind: RevokeJobs, Nodearray: o.memory.Jobs[k].Nodearray, Partitions: o.home(g), Reason: why}, job)
+	o.send(Command{Kind: RevokeJobs, Nodearray: o.memory.Jobs[k].Nodearray, Partitions: o.home(j.group), Reason: why}, job)
 	return why
 }
 
 // release lets as many of the fresh jobs go as every rule and limit allows.
 func (o *overflow) release(j *judgement, v *Verdict) {
 	held := len(j.fresh) + j.unnamed
-	why := j.why
-	for i, job := range j.fresh {
-		if why.Code != "" {
-			break
-		}
-		if c := o.commanded[job]; c != nil && !o.soon(c.ExpiresAt) {
-			why = because(ReasonCommandOpen, "Slurm has not answered %s yet", c.Kind)
-			break
-		}
-		if why = o.foreign(j, job); why.Code != "" {
-			break
-		}
-		if why = o.waits(j, i); why.Code != "" {
+	why, kept := j.why, Reason{}
+	at := 0
+	for ; at < len(j.fresh) && why.Code == ""; at++ {
+		job := j.fresh[at]
+		if why = o.waits(j, at); why.Code != "" {
 			break
 		}
 		array, no := o.place(j, nil)
+		if array == nil && no.Code == ReasonLocalStart {
+			// Slurm tells when the first of the jobs starts, and that may be any.
+			j.starting, kept = true, no
+			j.tell(job, no)
+			continue
+		}
 		if array == nil {
 			why = no
 			break
 		}
 		o.let(j, job, array, nil)
+		j.tell(job, because(ReasonReleased, "released to %s", array.policy.Name))
 		v.Released, v.Nodearray = append(v.Released, job), array.policy.Name
 		held--
 	}
-	if why.Code == "" && held > 0 {
+	switch {
+	case why.Code != "":
+	case kept.Code != "":
+		why = kept
+	case held > 0:
 		why = because(ReasonReleasing, "the oldest jobs of the group go first")
-	}
-	if why.Code == "" {
+	case v.Held > 0:
+		why = v.Reason // of the jobs that stay
+	default:
 		why = because(ReasonReleased, "released to %s", v.Nodearray)
 	}
+	// Of an array, why the rest waits is what counts: it is told first.
+	rest := make([]telling, 0, len(j.fresh)-at+len(j.told))
+	for _, job := range j.fresh[at:] {
+		rest = append(rest, telling{job, why})
+	}
+	j.told = append(rest, j.told...)
 	v.Held += held
 	v.Reason, v.Cost = why, o.estimate(j, v.Nodearray)
 }
@@ -275,6 +318,9 @@ func (o *overflow) let(j *judgement, job string, a *arrayDecision, before *Cloud
 		ID: job, Nodearray: a.policy.Name, User: g.User, Account: g.Account, Nodes: nodes, Home: o.home(g),
 		Rate: a.policy.Price, Committed: commitment(a.policy.Price, nodes, g.TimeLimit), CommittedAt: o.now,
 		TimeLimit: g.TimeLimit, SubmittedAt: g.OldestSubmit, Shadow: o.policy.Shadow,
+	}
+	if len(g.Jobs) > 0 && job != g.Jobs[0] && !g.NewestSubmit.IsZero() {
+		record.SubmittedAt = g.NewestSubmit
 	}
 	if k, ok := o.acted[job]; ok {
 		old := o.memory.Jobs[k]
@@ -333,48 +379,4 @@ func (o *overflow) emit() {
 		}
 	}
 	slices.SortFunc(o.memory.Jobs, func(a, b CloudJob) int { return cmp.Compare(a.ID, b.ID) })
-}
-
-// gatePartitions compares the admin's switch with what Slurm does: a partition
-// that is DOWN comes back by every reconfigure and restart.
-func (o *overflow) gatePartitions() {
-	done := map[string]bool{}
-	for i := range o.policy.Nodearrays {
-		a := &o.policy.Nodearrays[i]
-		p := o.partitions[a.Partition]
-		if p == nil || done[a.Partition] {
-			continue
-		}
-		done[a.Partition] = true
-		gated, ours := o.gated(a.Partition), slices.Contains(o.memory.Gated, a.Partition)
-		if p.Up != gated || !gated && !ours {
-			if !gated && ours {
-				o.memory.Gated = slices.DeleteFunc(o.memory.Gated, func(s string) bool { return s == a.Partition })
-			}
-			continue // as it should be, or an admin closed it by hand
-		}
-		if c := o.gates[a.Partition]; c != nil && !o.soon(c.ExpiresAt) {
-			continue
-		}
-		why := because(ReasonGate, "the policy closes the gate of partition %s", a.Partition)
-		if gated {
-			if !ours {
-				o.memory.Gated = append(o.memory.Gated, a.Partition)
-				slices.Sort(o.memory.Gated)
-			}
-		} else {
-			why = because(ReasonGate, "the policy opens the gate of partition %s again", a.Partition)
-		}
-		o.sends = append(o.sends, sending{command: Command{Kind: GatePartition, Nodearray: a.Name, Partition: a.Partition, Up: !gated, Reason: why}})
-	}
-}
-
-// gated reports whether all nodearrays of the partition are gated.
-func (o *overflow) gated(partition string) bool {
-	for i := range o.policy.Nodearrays {
-		if a := &o.policy.Nodearrays[i]; a.Partition == partition && !a.Gated {
-			return false
-		}
-	}
-	return true
 }

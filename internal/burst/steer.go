@@ -14,6 +14,7 @@ const requeueDelay = 125 * time.Second
 func (o *overflow) steer(j *judgement) (why Reason, where NodearrayName) {
 	for _, job := range j.ours {
 		why, where = o.steerJob(j, job)
+		j.tell(job, why)
 	}
 	return why, where
 }
@@ -26,9 +27,18 @@ func (o *overflow) steerJob(j *judgement, job string) (Reason, NodearrayName) {
 	if record.Shadow {
 		return o.steerShadow(record)
 	}
+	if o.policy.Shadow {
+		return because(ReasonShadow, "shadow mode: the job was released to %s before", record.Nodearray), record.Nodearray
+	}
+	if why := o.rehome(j, &record); why.Code != "" {
+		return why, record.Nodearray
+	}
 	if len(record.Home) == 0 {
 		o.beginNow(j, job, record.Nodearray)
 		return because(ReasonInCloud, "the job was submitted to the cloud"), record.Nodearray
+	}
+	if why := o.withdrawn(j.group, record); why.Code != "" {
+		return o.revoke(j, job, record, why), record.Nodearray
 	}
 	switch why := o.unusable(record); {
 	case why.Code == ReasonClosed:
@@ -44,6 +54,40 @@ func (o *overflow) steerJob(j *judgement, job string) (Reason, NodearrayName) {
 	}
 	o.beginNow(j, job, record.Nodearray)
 	return because(ReasonReleased, "released to %s", record.Nodearray), record.Nodearray
+}
+
+// rehome notes that the owner gave a released job other partitions. One that no
+// longer names the cloud is its owner's again; nothing is sent.
+func (o *overflow) rehome(j *judgement, record *CloudJob) Reason {
+	home := o.home(j.group)
+	if o.arrays[record.Nodearray] == nil {
+		return Reason{} // its partition no longer counts as the cloud
+	}
+	if slices.Equal(home, record.Home) || slices.Equal(slices.Sorted(slices.Values(home)), slices.Sorted(slices.Values(record.Home))) {
+		return Reason{}
+	}
+	if len(home) < len(j.group.Partitions) {
+		record.Home = home
+		o.keep(*record)
+		return Reason{}
+	}
+	o.free(*record)
+	record.RevokedAt, record.Committed = o.now, 0
+	o.keep(*record)
+	return because(ReasonRevoked, "the job's owner took it from %s to other partitions", record.Nodearray)
+}
+
+// withdrawn reports why a released job no longer is one that would be: what it
+// keeps others would have.
+func (o *overflow) withdrawn(g *Group, record CloudJob) Reason {
+	switch {
+	case slices.Contains([]string{"JobHeldUser", "JobHeldAdmin", "Dependency", "DependencyNeverSatisfied"}, g.StateReason),
+		g.StateReason == "BeginTime" && !o.soon(g.BeginTime.Add(-requeueDelay)):
+		return because(ReasonSlurmReason, "Slurm holds the job for another reason: %.40s", g.StateReason)
+	case limitOf(g.TimeLimit) > limitOf(record.TimeLimit):
+		return because(ReasonRevoked, "its time limit was %s when it was released to %s and is longer now", seconds(limitOf(record.TimeLimit)), record.Nodearray)
+	}
+	return Reason{}
 }
 
 // steerShadow keeps count of a job that only would have been released. When the
@@ -79,16 +123,19 @@ func (o *overflow) unusable(record CloudJob) Reason {
 	return Reason{}
 }
 
-// moveOn gives a job to the next nodearray in rank, or takes it back.
+// moveOn gives a job to the next nodearray in rank, or takes it back. Slurm's
+// reason says nothing of a released job, so the rule is asked alone.
 func (o *overflow) moveOn(j *judgement, job string, record CloudJob, why Reason) (Reason, NodearrayName) {
-	if j.rule == nil || o.facts.Paused {
+	rule, _ := agrees(j.group, o.rulesFor(record.Home))
+	if rule == nil || o.facts.Paused {
 		return o.revoke(j, job, record, why), record.Nodearray
 	}
 	o.free(record)
-	next, no := o.place(j, &record)
+	moving := *j
+	moving.rule = rule
+	next, no := o.place(&moving, &record)
 	if next == nil {
-		o.retake(record)
-		_ = o.revoke(j, job, record, why)
+		o.takeBack(j, job, record, why)
 		return no, record.Nodearray
 	}
 	o.let(j, job, next, &record)
@@ -99,28 +146,25 @@ func (o *overflow) moveOn(j *judgement, job string, record CloudJob, why Reason)
 // revoke takes a job back from the cloud: it waits on-prem as before.
 func (o *overflow) revoke(j *judgement, job string, record CloudJob, why Reason) Reason {
 	o.free(record)
+	o.takeBack(j, job, record, why)
+	return why
+}
+
+// takeBack is revoke for a job that holds neither money nor room any more.
+func (o *overflow) takeBack(j *judgement, job string, record CloudJob, why Reason) {
 	record.RevokedAt, record.Committed = o.now, 0
 	record.Tried = appendName(record.Tried, record.Nodearray)
 	o.keep(record)
 	o.send(Command{Kind: RevokeJobs, Nodearray: record.Nodearray, Partitions: record.Home, Reason: why}, job)
 	o.beginNow(j, job, record.Nodearray)
-	return why
 }
 
-// free gives back what a released job holds, retake takes it again.
+// free gives back what a released job holds.
 func (o *overflow) free(record CloudJob) {
 	o.till.release(&record)
 	o.usage.add(record.User, record.Account, -record.Nodes)
 	if a := o.arrays[record.Nodearray]; a != nil {
 		a.promise(-record.Nodes)
-	}
-}
-
-func (o *overflow) retake(record CloudJob) {
-	o.till.open(&record)
-	o.usage.add(record.User, record.Account, record.Nodes)
-	if a := o.arrays[record.Nodearray]; a != nil {
-		a.promise(record.Nodes)
 	}
 }
 

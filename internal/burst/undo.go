@@ -3,6 +3,7 @@ package burst
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // Without gives the memory as it has to be where commands of the plan did not
@@ -25,6 +26,13 @@ func (m Memory) Without(before Memory, left []Command) Memory {
 		}
 	}
 	m.Jobs = restore(m.Jobs, before.Jobs, moved, func(j CloudJob) string { return j.ID })
+	for i := range m.Jobs {
+		if j := &m.Jobs[i]; moved[j.ID] {
+			// It waits now; a run that it made before was settled in this plan,
+			// and must not be settled again.
+			j.StartedAt, j.MissingAt = time.Time{}, Position{}
+		}
+	}
 	m.Noticed = restore(m.Noticed, before.Noticed, told, func(n Noticed) string { return n.Job })
 	m.Gated = restore(m.Gated, before.Gated, gated, func(partition string) string { return partition })
 	return m

@@ -10,9 +10,12 @@ const expectedPast = time.Minute
 // by its rule and by what a boot costs.
 func (o *overflow) waits(j *judgement, i int) Reason {
 	submit := j.group.OldestSubmit
-	if i > 0 || len(j.ours) > 0 {
+	if i > 0 || len(j.fresh) < len(j.group.Jobs) {
 		// Only the oldest job's time is known: no other goes too early.
 		submit = j.group.NewestSubmit
+	}
+	if k, ok := o.acted[j.fresh[i]]; ok && !o.memory.Jobs[k].SubmittedAt.IsZero() && o.memory.Jobs[k].SubmittedAt.Before(submit) {
+		submit = o.memory.Jobs[k].SubmittedAt // a requeue reset Slurm's
 	}
 	boot := o.bootOf(j.rule)
 	w := j.rule.Waiting
@@ -63,10 +66,10 @@ func (o *overflow) pressure(j *judgement, drain time.Duration) Reason {
 
 // bootOf is the shortest boot of the rule's nodearrays.
 func (o *overflow) bootOf(rule *Overflow) time.Duration {
-	var boot time.Duration
-	for i, name := range rule.Nodearrays {
-		if a := o.arrays[name]; a != nil && (i == 0 || a.policy.BootTime < boot) {
-			boot = a.policy.BootTime
+	boot := unlimitedRun
+	for _, name := range rule.Nodearrays {
+		if a := o.arrays[name]; a != nil {
+			boot = min(boot, a.policy.BootTime)
 		}
 	}
 	return boot
@@ -80,7 +83,7 @@ func (o *overflow) worthBoot(a *arrayDecision, j *judgement) blocker {
 		return blocker{}
 	}
 	start := j.group.ExpectedStart
-	if !start.IsZero() && !o.soon(start.Add(expectedPast)) && o.soon(start.Add(-boot)) {
+	if !j.starting && !start.IsZero() && !o.soon(start.Add(expectedPast)) && o.soon(start.Add(-boot)) {
 		return blocker{code: ReasonLocalStart, format: "Slurm expects to start the job on-prem within the %s of a boot", args: []any{seconds(boot)}}
 	}
 	if j.run < boot {
