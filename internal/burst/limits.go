@@ -150,7 +150,7 @@ func (o *overflow) hasRoom(a *arrayDecision, nodes int) blocker {
 	fresh := nodes - min(a.idleFree, nodes)
 	if names := len(a.nodes) - a.barred - a.taken - a.promised; fresh > names && a.barred > 0 {
 		return blocker{
-			code: ReasonMaxNodes, format: "%s needed together, and of the names of %s an admin keeps %d back: %d are left",
+			code: ReasonMaxNodes, format: "%s needed together, and of the names of %s an admin keeps %d back: %d left",
 			args: []any{count(nodes, "node"), a.policy.Name, a.barred, max(names, 0)},
 		}
 	}

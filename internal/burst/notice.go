@@ -24,7 +24,8 @@ var silent = []Code{ReasonSlurmReason, ReasonNotEvaluated, ReasonCommandOpen, Re
 type notices struct {
 	told map[string]Code // by job or array
 	seen map[string]bool // those that still wait
-	now  map[string]bool // those that were told in this plan
+	now  map[string]bool // those whose reason was told in this plan or before
+	last []telling       // what arrays are told if nothing else is
 	cut  bool            // not all waiting jobs are named
 }
 
@@ -69,8 +70,26 @@ func (o *overflow) notice(j *judgement) {
 	if !o.now.Before(o.memory.NoticesFrom.Add(time.Minute)) {
 		o.memory.Notices = 0
 	}
+	for _, job := range j.kept {
+		if !o.tell(wholeArray(job), j.keptWhy) {
+			break
+		}
+	}
 	for _, t := range j.told {
-		if !o.tell(wholeArray(t.job), t.why) {
+		array := wholeArray(t.job)
+		if array != t.job && (t.why.Code == ReasonReleased || t.why.Code == ReasonMoved) {
+			o.told.last = append(o.told.last, telling{array, t.why})
+		} else if !o.tell(array, t.why) {
+			return
+		}
+	}
+}
+
+// tellLast tells arrays that tasks of theirs went to the cloud, where no task
+// waits: of an array, why the rest waits is what counts.
+func (o *overflow) tellLast() {
+	for _, t := range o.told.last {
+		if !o.tell(t.job, t.why) {
 			return
 		}
 	}
@@ -80,7 +99,11 @@ func (o *overflow) notice(j *judgement) {
 // tasks was told something in this plan. It reports false when the minute's
 // notices are used up.
 func (o *overflow) tell(job string, why Reason) bool {
-	if slices.Contains(silent, why.Code) || o.told.told[job] == why.Code || o.told.now[job] {
+	if o.told.now[job] || slices.Contains(silent, why.Code) {
+		return true
+	}
+	if o.told.told[job] == why.Code {
+		o.told.now[job] = true // no other group of the array is to contradict it
 		return true
 	}
 	if o.memory.Notices >= noticesPerMinute || len(o.told.told) >= maxNoticed {

@@ -74,6 +74,7 @@ func (o *overflow) run() {
 	for _, j := range judged {
 		o.decide(j)
 	}
+	o.tellLast()
 	o.rememberNotices()
 	o.gatePartitions()
 }
@@ -85,8 +86,11 @@ type judgement struct {
 	// ours are jobs that were released, fresh those that may be, in the order of
 	// the group.
 	ours, fresh []string
-	// told are the jobs with a reason of their own.
-	told []telling
+	// told are the jobs with a reason of their own; kept are those that stay for
+	// the reason of the group.
+	told    []telling
+	kept    []string
+	keptWhy Reason
 	// starting says that one of the jobs is taken to start on-prem any moment.
 	starting bool
 	// unnamed is how many jobs of the group have no id in the snapshot.
@@ -253,7 +257,7 @@ func (o *overflow) foreign(j *judgement, job string) Reason {
 // release lets as many of the fresh jobs go as every rule and limit allows.
 func (o *overflow) release(j *judgement, v *Verdict) {
 	held := len(j.fresh) + j.unnamed
-	why, kept := j.why, Reason{}
+	why, starts := j.why, Reason{}
 	at := 0
 	for ; at < len(j.fresh) && why.Code == ""; at++ {
 		job := j.fresh[at]
@@ -263,7 +267,7 @@ func (o *overflow) release(j *judgement, v *Verdict) {
 		array, no := o.place(j, nil)
 		if array == nil && no.Code == ReasonLocalStart {
 			// Slurm tells when the first of the jobs starts, and that may be any.
-			j.starting, kept = true, no
+			j.starting, starts = true, no
 			j.tell(job, no)
 			continue
 		}
@@ -278,8 +282,8 @@ func (o *overflow) release(j *judgement, v *Verdict) {
 	}
 	switch {
 	case why.Code != "":
-	case kept.Code != "":
-		why = kept
+	case starts.Code != "":
+		why = starts
 	case held > 0:
 		why = because(ReasonReleasing, "the oldest jobs of the group go first")
 	case v.Held > 0:
@@ -287,12 +291,7 @@ func (o *overflow) release(j *judgement, v *Verdict) {
 	default:
 		why = because(ReasonReleased, "released to %s", v.Nodearray)
 	}
-	// Of an array, why the rest waits is what counts: it is told first.
-	rest := make([]telling, 0, len(j.fresh)-at+len(j.told))
-	for _, job := range j.fresh[at:] {
-		rest = append(rest, telling{job, why})
-	}
-	j.told = append(rest, j.told...)
+	j.kept, j.keptWhy = j.fresh[at:], why
 	v.Held += held
 	v.Reason, v.Cost = why, o.estimate(j, v.Nodearray)
 }

@@ -21,6 +21,9 @@ func (o *overflow) steer(j *judgement) (why Reason, where NodearrayName) {
 
 func (o *overflow) steerJob(j *judgement, job string) (Reason, NodearrayName) {
 	record := o.memory.Jobs[o.acted[job]]
+	if !record.RevokedAt.IsZero() {
+		return because(ReasonRevoked, "taken back from %s", record.Nodearray), record.Nodearray // named twice
+	}
 	if c := o.commanded[job]; c != nil && !o.soon(c.ExpiresAt) {
 		return because(ReasonCommandOpen, "Slurm has not answered %s yet", c.Kind), record.Nodearray
 	}

@@ -10,7 +10,7 @@ import (
 func TestCommandsThatDidNotFitLeaveTheMemoryAsItWas(t *testing.T) {
 	at := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	before := Memory{
-		Jobs:    []CloudJob{{ID: "2", Nodearray: "hpc"}, {ID: "3", Nodearray: "htc"}},
+		Jobs:    []CloudJob{{ID: "2", Nodearray: "hpc", StartedAt: at.Add(-time.Hour)}, {ID: "3", Nodearray: "htc"}},
 		Noticed: []Noticed{{Job: "8", Code: ReasonPaused}},
 		Gated:   []string{"a", "b"},
 	}
