@@ -14,9 +14,10 @@ type overflow struct {
 	rules      map[string][]*Overflow // by on-prem partition, in the policy's order
 	clouds     map[string]bool        // the partitions of the nodearrays
 	partitions map[string]*Partition
-	// commanded are jobs with an unanswered command, gates partitions with one.
-	commanded map[string]*JobCommand
-	gates     map[string]*JobCommand
+	// commanded are jobs with an unanswered command, beginning those with an
+	// unanswered begin_now, gates partitions with one.
+	commanded, beginning map[string]*JobCommand
+	gates                map[string]*JobCommand
 	// demand is the work that waits in each on-prem partition and may leave it.
 	demand map[string]time.Duration
 	local  map[string]LocalPartition
@@ -33,7 +34,7 @@ type sending struct {
 func (d *decision) newOverflow() *overflow {
 	o := &overflow{
 		decision: d, rules: map[string][]*Overflow{}, clouds: map[string]bool{}, partitions: map[string]*Partition{},
-		commanded: map[string]*JobCommand{}, gates: map[string]*JobCommand{},
+		commanded: map[string]*JobCommand{}, beginning: map[string]*JobCommand{}, gates: map[string]*JobCommand{},
 		demand: map[string]time.Duration{}, local: map[string]LocalPartition{},
 	}
 	for i := range d.policy.Overflow {
@@ -55,9 +56,13 @@ func (d *decision) newOverflow() *overflow {
 		if c.Kind == NoticeJobs {
 			continue // it stands in nobody's way
 		}
+		commanded := o.commanded
+		if c.Kind == BeginNow {
+			commanded = o.beginning // the job may be moved meanwhile
+		}
 		for _, job := range c.Jobs {
-			if other := o.commanded[job]; other == nil || c.ExpiresAt.After(other.ExpiresAt) {
-				o.commanded[job] = c
+			if other := commanded[job]; other == nil || c.ExpiresAt.After(other.ExpiresAt) {
+				commanded[job] = c
 			}
 		}
 	}

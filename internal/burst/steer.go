@@ -173,6 +173,9 @@ func (o *overflow) free(record CloudJob) {
 
 // beginNow lifts the two minutes that Slurm makes a requeued job wait.
 func (o *overflow) beginNow(j *judgement, job string, array NodearrayName) {
+	if c := o.beginning[job]; c != nil && !o.soon(c.ExpiresAt) {
+		return
+	}
 	begin := j.group.BeginTime
 	if !j.group.Restarted || begin.IsZero() || o.soon(begin) || begin.Sub(o.now) > requeueDelay {
 		return
