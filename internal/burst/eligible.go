@@ -16,7 +16,7 @@ func (o *overflow) suits(g *Group, rules []*Overflow) (*Overflow, Reason) {
 	case rule != nil:
 		return rule, Reason{}
 	case overran:
-		return first(rules), because(ReasonRuleFailed, "the rule's expression cost more than it may")
+		return first(rules), because(ReasonRuleFailed, "the rule's expression could not be judged or cost more than it may")
 	}
 	return first(rules), because(ReasonRuleSaysNo, "no overflow rule of the policy lets the job go")
 }

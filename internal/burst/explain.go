@@ -162,7 +162,7 @@ var explanations = []Explanation{
 		ReasonRuleSaysNo, "No overflow rule of the policy lets the job go: the expression under `when` says no, or names no nodearray.",
 		"Look at the rule for the job's partition in the policy.",
 	},
-	{ReasonRuleFailed, "The rule's expression cost more than it may, which counts as no.", "Simplify the expression under `when`."},
+	{ReasonRuleFailed, "The rule's expression could not be judged for the job, or cost more than it may. That counts as no.", "Simplify the expression under `when`, or look for a division by zero in it."},
 	{
 		ReasonPartitionRefuses, "The cloud's partition would not start the job: its State, MaxTime, MaxNodes, AllowAccounts, AllowQos or AllowGroups. Slurm would accept the release and then hide why the job waits on-prem.",
 		"Change the partition in slurm.conf if such jobs are welcome there.",

@@ -58,7 +58,8 @@ type Nodearray struct {
 	// most that one job may have; 0 for no bound.
 	MaxPlacementGroup int
 	// CPUs, MemoryMiB and GPUs are what one node offers to jobs, as slurm.conf
-	// says; 0 for not known, which fits everything.
+	// says. 0 CPUs or MemoryMiB is not known, which fits everything; 0 GPUs is
+	// none.
 	CPUs      int
 	MemoryMiB int64
 	GPUs      int
