@@ -105,7 +105,7 @@ func reportOf(cluster string, since time.Time, released, held []ledger.Job) shad
 		return of[name]
 	}
 	for _, job := range released {
-		if job.ReleasedAt.Before(since) {
+		if job.Group || job.ReleasedAt.Before(since) {
 			continue
 		}
 		r.add(job)

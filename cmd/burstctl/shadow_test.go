@@ -25,6 +25,7 @@ func TestTheShadowReportSumsWhatWouldHaveBeenBought(t *testing.T) {
 		job("3", "", "htc", "shadow", 1, 0, 500_000, time.Hour),
 		job("4", "bio", "htc", "shadow", 9, 3600, 90_000_000, 3*time.Hour), // too long ago
 		job("5", "bio", "htc", "running", 9, 3600, 90_000_000, time.Hour),
+		{ID: "s", Group: true, Count: 9, State: "shadow", ReleasedAt: now, Cost: 7},
 		{ID: "a", Group: true, Count: 70, State: "held", ReasonCode: "budget_spent", Reason: "the month's money is spent"},
 		{ID: "b", Group: true, Count: 5, State: "held", ReasonCode: "too_short", Reason: "shorter than a boot"},
 		{ID: "c", Group: true, Count: 2, State: "held", ReasonCode: "budget_spent", Reason: "the month's money is spent"},

@@ -111,12 +111,23 @@ func (p *pass) groupChanges(plan burst.Plan) groupChanges {
 
 func groupRow(old ledger.Job, v *burst.Verdict, g *burst.Group) ledger.Job {
 	row := old
-	row.ID, row.Group, row.Count, row.State = v.Group, true, v.Held, groupHeld
+	row.ID, row.Group, row.Count, row.State = v.Group, true, v.Held, groupState(v.Reason.Code)
 	row.Partition, row.Nodearray = strings.Join(g.Partitions, ","), string(v.Nodearray)
 	row.User, row.Account, row.QOS = g.User, g.Account, g.QOS
 	row.ReasonCode, row.Reason = string(v.Reason.Code), v.Reason.Text
 	row.SubmittedAt, row.Cost = g.OldestSubmit, int64(v.Cost)
 	return row
+}
+
+// groupState tells groups that are held from those whose jobs are on their way.
+func groupState(code burst.Code) string {
+	switch code {
+	case burst.ReasonReleased:
+		return jobReleased
+	case burst.ReasonShadow:
+		return jobShadow
+	}
+	return groupHeld
 }
 
 // projectGroups writes the rows of held groups and keeps what it knows of them.

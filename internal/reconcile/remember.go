@@ -56,8 +56,13 @@ func (p *pass) budget(m burst.Memory) (*ledger.Budget, error) {
 	return &ledger.Budget{Body: body}, nil
 }
 
-// zippers are used again, because a new one costs a megabyte.
-var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+// zippers are used again, because a new one costs a megabyte. The facts of a
+// long queue are megabytes of JSON: a tighter fit would cost a pass more than
+// all that it decides.
+var zippers = sync.Pool{New: func() any {
+	z, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level exists
+	return z
+}}
 
 // zip gives the gzipped JSON of v.
 func zip(v any) ([]byte, error) {
