@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,20 +33,30 @@ type Options struct {
 	LikeAzure bool
 }
 
-// worldConfig is the demo's site: an on-prem cluster with two cloud
+// OverflowRule lets the jobs that wait in the partition local go to htc as soon
+// as Slurm says that they lack nodes.
+const OverflowRule = `
+overflow:
+  - partition: local
+    nodearrays: [htc]
+    waiting: {rule: immediate}
+`
+
+// worldConfig is the demo's site: an on-prem cluster of one node with two cloud
 // partitions. SuspendTime is longer than the demo, so that only our timers
 // scale down.
 func worldConfig(o Options) world.Config {
 	return world.Config{
 		Root: o.Root, Dir: o.Dir, LocalNodes: 1, Seed: o.Seed, NoSessions: o.NoSessions, LikeAzure: o.LikeAzure,
+		Policy: OverflowRule,
 		Nodearrays: []world.Nodearray{
-			{Name: "htc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
+			{Name: "htc", Nodes: 8, MaxNodes: 6, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
 			{Name: "hpc", Nodes: 6, MaxNodes: 4, IdleTimeout: 8 * time.Second, BootDeadline: 90 * time.Second},
 		},
 	}
 }
 
-// submission is one line of the mix.
+// submission is one line of what is submitted.
 type submission struct {
 	what string
 	// jobs is how many jobs Slurm makes of it: tasks of an array count one by one.
@@ -54,6 +65,16 @@ type submission struct {
 	args []string
 }
 
+// local fills the on-prem partition, and overflows it.
+func local() []submission {
+	return []submission{
+		{what: "a job that fills the on-prem partition", jobs: 1, args: []string{"--partition=local", "--nodes=1", "--exclusive", "--job-name=fill", "--wrap=sleep 20"}},
+		{what: "a job that finds it full", jobs: 1, args: []string{"--partition=local", "--nodes=1", "--exclusive", "--job-name=over-1", "--wrap=hostname; sleep 4"}},
+		{what: "a job that finds it full", jobs: 1, args: []string{"--partition=local", "--nodes=1", "--exclusive", "--job-name=over-2", "--wrap=hostname; sleep 4"}},
+	}
+}
+
+// mix is submitted to the cloud's partitions.
 func mix() []submission {
 	return []submission{
 		{what: "a job on one node", jobs: 1, args: []string{"--partition=htc", "--nodes=1", "--exclusive", "--job-name=single-1", "--wrap=hostname; sleep 4"}},
@@ -70,7 +91,7 @@ func Run(ctx context.Context, o Options) error {
 	return o.inWorld(ctx, worldConfig(o), func(d *run) (any, error) {
 		limit, cancel := context.WithTimeout(ctx, o.Deadline)
 		defer cancel()
-		fmt.Fprintf(o.Out, "\nSubmitting real jobs to the cloud partitions htc and hpc (at most 4 nodes each)\n")
+		fmt.Fprintf(o.Out, "\nFilling the on-prem partition, and submitting real jobs to the cloud partitions htc (at most 6 nodes) and hpc (at most 4)\n")
 		d.line.start(d.world)
 		if err := d.submit(limit); err != nil {
 			return nil, err
@@ -164,7 +185,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (d *run) submit(ctx context.Context) error {
 	d.began = time.Now()
 	d.srunDone = make(chan error, 1)
-	for _, s := range mix() {
+	for i, s := range slices.Concat(local(), mix()) {
+		if i == 1 {
+			if err := d.waitRunning(ctx, "fill"); err != nil {
+				return err
+			}
+		}
 		d.submitted += s.jobs
 		if !s.srun {
 			id, err := d.world.Lab.Submit(ctx, s.args...)
@@ -183,6 +209,22 @@ func (d *run) submit(ctx context.Context) error {
 		go func() { d.srunDone <- cmd.Wait() }()
 	}
 	return nil
+}
+
+// waitRunning waits until the job of that name runs.
+func (d *run) waitRunning(ctx context.Context, name string) error {
+	for {
+		text, err := d.world.Lab.Squeue(ctx, "--noheader", "--name="+name, "--states=RUNNING", "--format=%i")
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(text) != "" {
+			return nil
+		}
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("job %s does not run: %w", name, err)
+		}
+	}
 }
 
 // waitZero waits until all jobs have ended and nothing is left in the cloud.

@@ -20,6 +20,7 @@ import (
 type Summary struct {
 	JobsSubmitted        int   `json:"jobs_submitted"`
 	JobsCompleted        int   `json:"jobs_completed"`
+	JobsReleased         int   `json:"jobs_released"`
 	NodesCreated         int   `json:"nodes_created"`
 	NodesTerminated      int   `json:"nodes_terminated"`
 	NodesLeft            int   `json:"nodes_left"`
@@ -85,6 +86,7 @@ func (d *run) count(ctx context.Context) (Summary, []error) {
 	inSlurm, err := d.completedInSlurm(ctx)
 	c.failed("squeue", err)
 	s.JobsCompleted = c.same("jobs_completed", len(jobIDs(ends, "COMPLETED")), "Slurm's record of ended jobs", inSlurm, "squeue")
+	s.JobsReleased = c.same("jobs_released", len(tables.released), "burstcommands", overflowed(ends), "Slurm's record of ended jobs")
 
 	s.NodesCreated = c.same("nodes_created", entries(journal, cyclecloudsim.Created), "CycleCloud's journal", nodesOf(log.Resumes), "ResumeProgram in slurmctld's log")
 	c.same("nodes_created", s.NodesCreated, "CycleCloud's journal", tables.targets("create"), "burstdecisions")
@@ -198,6 +200,17 @@ func jobIDs(ends []slurmlab.JobEnd, state string) map[int]slurmlab.JobEnd {
 		}
 	}
 	return last
+}
+
+// overflowed counts the jobs of the partition local that completed in the cloud.
+func overflowed(ends []slurmlab.JobEnd) int {
+	n := 0
+	for _, e := range jobIDs(ends, "COMPLETED") {
+		if slices.Contains(strings.Split(e.Partition, ","), "local") && ranIn(e) != "local" {
+			n++
+		}
+	}
+	return n
 }
 
 func (d *run) completedInSlurm(ctx context.Context) (int, error) {

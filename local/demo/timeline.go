@@ -101,7 +101,11 @@ func (t *timeline) start(w *world.World) {
 	go func() {
 		defer close(t.done)
 		for {
-			t.watch(ctx, w)
+			// A look goes on to its end: a question to the state API that is broken
+			// off is a call that failed.
+			look, done := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			t.watch(look, w)
+			done()
 			if sleep(ctx, 250*time.Millisecond) != nil {
 				return
 			}

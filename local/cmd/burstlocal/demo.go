@@ -108,6 +108,7 @@ func runUp(ctx context.Context, out io.Writer, config world.Config) error {
 		{Name: "htc", Nodes: 8, MaxNodes: 4, IdleTimeout: 30 * time.Second, BootDeadline: 2 * time.Minute},
 		{Name: "hpc", Nodes: 8, MaxNodes: 4, IdleTimeout: 30 * time.Second, BootDeadline: 2 * time.Minute},
 	}
+	config.Policy = demo.OverflowRule
 	config.BootDelay = cyclecloudsim.Range{Min: 3 * time.Second, Max: 8 * time.Second}
 	config.Progress = func(step string) { fmt.Fprintln(out, "  "+step) }
 	w, err := world.Start(ctx, config)
@@ -130,6 +131,7 @@ Everything is up. In another shell:
   sinfo                                              # Slurm's view
   sbatch -p htc --exclusive --wrap 'hostname; sleep 20'
   srun -p hpc -N2 --exclusive hostname
+  sbatch -p local --exclusive --array=1-3 --wrap 'sleep 60'   # one fills local, the others overflow to htc
   burstctl status; burstctl nodes; burstctl decisions
   curl -H 'x-functions-key: %s' %s/nodes
 
