@@ -121,10 +121,10 @@ func groupRow(old ledger.Job, v *burst.Verdict, g *burst.Group) ledger.Job {
 
 // groupState tells groups that are held from those whose jobs are on their way.
 func groupState(code burst.Code) string {
-	switch code {
-	case burst.ReasonReleased:
+	if code == burst.ReasonReleased {
 		return jobReleased
-	case burst.ReasonShadow:
+	}
+	if code == burst.ReasonShadow {
 		return jobShadow
 	}
 	return groupHeld

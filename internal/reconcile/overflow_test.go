@@ -211,7 +211,7 @@ func TestShadowModeRecordsAndSendsNothing(t *testing.T) {
 	s.want("VMs", s.cloud.ids, 0)
 	row := s.jobs()["100"]
 	s.want("row", fmt.Sprint(row.State, row.Nodearray, row.Cost, row.NodeCount, row.LimitSeconds, row.ReleasedAt.IsZero()), fmt.Sprint("shadow", "htc", 2_000_000, 1, 3600, false))
-	s.pending[0].ExpectedStart = s.now.Add(time.Hour) // news of the same job
+	s.pending[0].Description = "(Priority)" // news of the same job
 	s.after(10 * time.Second)
 	s.report()
 	s.want("group", s.jobs()["group of eva"].State, "shadow")
