@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,9 +50,7 @@ func (p *pass) loadGroups(ctx context.Context) error {
 		since = max(1, known.revision-overlap)
 	}
 	p.groups = make(map[string]ledger.Job, len(known.rows))
-	for id, row := range known.rows {
-		p.groups[id] = row
-	}
+	maps.Copy(p.groups, known.rows)
 	if known.revision != 0 && known.revision == p.part.Cluster.Revision {
 		return nil
 	}
@@ -62,6 +61,7 @@ func (p *pass) loadGroups(ctx context.Context) error {
 	for _, row := range read {
 		p.groups[row.ID] = row
 	}
+	p.keepGroups(p.name, groupRows{ledgerID: p.part.Cluster.LedgerID, revision: p.part.Cluster.Revision, rows: maps.Clone(p.groups)})
 	return nil
 }
 

@@ -382,3 +382,19 @@ func TestManyGroupsAreShownInSeveralPasses(t *testing.T) {
 	}
 	s.want("groups that are left", held(), 300)
 }
+
+// What is shown can be made again: a sweep brings back the rows of a table that
+// was lost while the process remembers having written them.
+func TestASweepShowsHeldGroupsAgain(t *testing.T) {
+	s := overflowing(t, func(p *burst.Policy) { p.Overflow[0].Waiting = burst.Waiting{Rule: burst.WaitingWait, Wait: time.Hour} })
+	s.wait("eva", "100")
+	s.after(time.Second)
+	s.report()
+	group := s.jobs()["group of eva"]
+	if _, err := s.ledger.DeleteGroups(t.Context(), clusterName, []ledger.Job{group}); err != nil {
+		t.Fatal(err)
+	}
+	s.after(10 * time.Second)
+	s.sweep()
+	s.want("reason", s.jobs()["group of eva"].ReasonCode, group.ReasonCode)
+}
