@@ -194,7 +194,13 @@ func purge(t *testing.T, w world) {
 	if _, _, err := w.PutCommands(ctx, "c1", commands); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.PutJobs(ctx, "c1", []ledger.Job{{ID: "1", UpdatedAt: old}, {ID: "2", UpdatedAt: now}}); err != nil {
+	jobs := []ledger.Job{
+		{ID: "1", State: "ended", UpdatedAt: old},
+		{ID: "2", State: "ended", UpdatedAt: now},
+		{ID: "3", State: "running", UpdatedAt: old},
+		{ID: "4", State: "held", Group: true, UpdatedAt: old},
+	}
+	if _, _, err := w.PutJobs(ctx, "c1", jobs); err != nil {
 		t.Fatal(err)
 	}
 	removed, err := w.Purge(ctx, "c1", limit)

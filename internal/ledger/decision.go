@@ -187,10 +187,16 @@ func (p *Policy) place(cluster string) (pk, rk string) {
 func (p *Policy) title() string { return p.Version }
 
 // Purge deletes up to 1,000 rows of each kind that ended before a moment:
-// decisions, failures, commands that are not open, jobs that were not touched
-// since. It returns how many; call again until it is none.
+// decisions, failures, commands that are not open, jobs that are over. It
+// returns how many; call again until it is none.
 func (s *Store) Purge(ctx context.Context, cluster string, before time.Time) (int, error) {
 	here := condition{partitionKey, equal, escape(cluster)}
+	// A row that is not written says that nothing changed: jobs and groups that
+	// are still somebody's stay.
+	jobs := []condition{here, {"UpdatedAt", below, before}}
+	for _, state := range []string{"held", "waiting", "released", "running"} {
+		jobs = append(jobs, condition{"State", unequal, state})
+	}
 	total := 0
 	for _, old := range []struct {
 		table table
@@ -199,7 +205,7 @@ func (s *Store) Purge(ctx context.Context, cluster string, before time.Time) (in
 		{tableDecisions, []condition{{partitionKey, atLeast, escape(cluster) + "|"}, {partitionKey, below, dayKey(cluster, before)}}},
 		{tableFailures, []condition{here, {"At", below, before}}},
 		{tableCommands, []condition{here, {"State", unequal, string(CommandSent)}, {"SentAt", below, before}}},
-		{tableJobs, []condition{here, {"UpdatedAt", below, before}}},
+		{tableJobs, jobs},
 	} {
 		n, err := s.purge(ctx, old.table, old.where)
 		total += n
