@@ -170,7 +170,7 @@ func (p *pass) jobRows(now time.Time, before, after burst.Memory, plan burst.Pla
 	for _, j := range before.Jobs {
 		known[j.ID] = j
 	}
-	reasons := jobReasons(plan)
+	reasons, told := jobReasons(plan)
 	var rows []ledger.Job
 	for _, j := range after.Jobs {
 		old, was := known[j.ID]
@@ -183,6 +183,9 @@ func (p *pass) jobRows(now time.Time, before, after burst.Memory, plan burst.Pla
 		}
 		why := reasons[j.ID]
 		row.ReasonCode, row.Reason = string(why.Code), why.Text
+		if told[j.ID] {
+			row.NotedAt = now
+		}
 		row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
 		rows = append(rows, row)
 	}
@@ -225,17 +228,23 @@ func (p *pass) noteEnded(ctx context.Context, now time.Time, after burst.Memory)
 	return nil
 }
 
-// jobReasons are those of the jobs that the plan acts on.
-func jobReasons(plan burst.Plan) map[string]burst.Reason {
-	reasons := map[string]burst.Reason{}
+// jobReasons are those of the jobs that the plan acts on, and which jobs it
+// tells theirs.
+func jobReasons(plan burst.Plan) (reasons map[string]burst.Reason, told map[string]bool) {
+	reasons, told = map[string]burst.Reason{}, map[string]bool{}
 	for _, c := range plan.Commands {
-		if c.Kind == burst.ReleaseJobs || c.Kind == burst.RevokeJobs {
-			for _, job := range c.Jobs {
+		for _, job := range c.Jobs {
+			switch c.Kind {
+			case burst.ReleaseJobs, burst.RevokeJobs:
 				reasons[job] = c.Reason
+			case burst.NoticeJobs:
+				told[job] = true
+			case burst.FenceNodes, burst.UnfenceNodes, burst.PowerDownASAP, burst.AbortBoot, burst.BeginNow, burst.PowerDown,
+				burst.PowerDownDone, burst.GatePartition:
 			}
 		}
 	}
-	return reasons
+	return reasons, told
 }
 
 func (p *pass) jobRow(j burst.CloudJob) ledger.Job {

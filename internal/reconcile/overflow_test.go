@@ -92,6 +92,7 @@ func TestAWaitingJobRunsInTheCloudAndIsPaidFor(t *testing.T) {
 	s.want("commands", s.about(), "release_jobs[100] batch,htc; notice_jobs[100] released")
 	row := s.jobs()["100"]
 	s.want("row", fmt.Sprint(row.State, row.Nodearray, row.Partition, row.ReasonCode, row.Cost), fmt.Sprint("released", "htc", "batch", burst.ReasonReleased, 2_000_000))
+	s.want("when", fmt.Sprint(row.ReleasedAt.Equal(s.now), row.NotedAt.Equal(s.now)), "true true")
 
 	s.restart() // another process, before anybody answered
 	s.after(5 * time.Second)
