@@ -54,8 +54,11 @@ docs: ## regenerate the pages that are made from code
 	go test ./internal/config -run TestSettingsPage -update
 	go test ./internal/policy -run TestPolicyPages -update
 
-demo: setup build package ## real Slurm jobs burst to simulated CycleCloud and back to zero, in under three minutes
+demo: setup build package ## real Slurm jobs burst to simulated CycleCloud and back to zero, in under 90 s
 	build/bin/burstlocal demo
+
+overflow: setup build package ## the demo of a full on-prem partition: jobs burst, are held with a reason, and move on from where there is no capacity
+	build/bin/burstlocal demo --scenario overflow
 
 chaos: setup build package ## the demo while parts of it are killed, paused and cut off; SEED=n
 	build/bin/burstlocal demo --chaos --seed $(or $(SEED),1)
@@ -78,4 +81,4 @@ check: ## exactly what CI runs
 clean: ## remove everything that was built (tools in build/tools stay)
 	rm -rf build/bin build/app build/app.zip build/run build/e2e
 
-.PHONY: help setup build package test unit ratios e2e lint fuzz golden docs demo chaos compat bench local local-down check clean
+.PHONY: help setup build package test unit ratios e2e lint fuzz golden docs demo overflow chaos compat bench local local-down check clean

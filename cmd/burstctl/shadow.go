@@ -141,8 +141,12 @@ func (c *ctl) printShadow(out io.Writer, r shadowReport) error {
 	if c.json {
 		return show(c, out, []shadowReport{r}, "", nil)
 	}
-	fmt.Fprintf(out, "%s since %s: %d jobs would have been released, for at most %.1f node-hours and %s\n",
-		r.Cluster, r.Since.Local().Format(time.DateTime), r.Jobs, r.NodeHours, r.Money)
+	jobs := "1 job"
+	if r.Jobs != 1 {
+		jobs = fmt.Sprintf("%d jobs", r.Jobs)
+	}
+	fmt.Fprintf(out, "%s since %s: %s would have been released, for at most %.1f node-hours and %s\n",
+		r.Cluster, r.Since.Local().Format(time.DateTime), jobs, r.NodeHours, r.Money)
 	line := func(p purchase) []any {
 		return []any{p.Name, p.Jobs, fmt.Sprintf("%.1f", p.NodeHours), p.Money}
 	}

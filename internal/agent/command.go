@@ -133,7 +133,7 @@ func (t *term) carryOutMessage(ctx context.Context, message bus.Received) error 
 	t.keep(result)
 	t.crash(pointRemembered)
 	t.Logger.Info("carried out command", logging.CommandID, command.ID, logging.Kind, string(command.Kind),
-		logging.Nodes, bounded(command.Nodes, maxErrorBytes), "result", string(result.State), "stale", result.Stale, "failed", result.Failed, logging.Error, result.Error)
+		logging.Nodes, bounded(command.Nodes, maxErrorBytes), logging.Jobs, bounded(joinJobs(command.Jobs), maxErrorBytes), "result", string(result.State), "stale", result.Stale, "failed", result.Failed, logging.Error, result.Error)
 	return nil
 }
 

@@ -102,7 +102,8 @@ func (o *overflow) tell(job string, why Reason) bool {
 	if o.told.now[job] || slices.Contains(silent, why.Code) {
 		return true
 	}
-	if o.told.told[job] == why.Code {
+	before := o.told.told[job]
+	if before == why.Code || before == ReasonMoved && why.Code == ReasonReleased { // that it moved says it all
 		o.told.now[job] = true // no other group of the array is to contradict it
 		return true
 	}

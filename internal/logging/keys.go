@@ -4,6 +4,7 @@ package logging
 // spells them, in snake_case; all programs use these and no others.
 const (
 	JobID         = "job_id"
+	Jobs          = "jobs" // job ids with commas
 	Cluster       = "cluster"
 	Partition     = "partition"
 	Node          = "node"

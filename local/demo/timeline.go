@@ -190,7 +190,8 @@ func (t *timeline) sayAll(g together) {
 	}
 }
 
-// fold writes node names as Slurm does: htc-[1-2,4],hpc-1.
+// fold writes node names as Slurm does: htc-[1-2,4],hpc-1. Job ids, which are
+// numbers alone, get no brackets.
 func fold(names []string) string {
 	numbers := map[string][]int{}
 	var prefixes []string
@@ -207,7 +208,11 @@ func fold(names []string) string {
 	}
 	var parts []string
 	for _, prefix := range prefixes {
-		parts = append(parts, prefix+foldNumbers(numbers[prefix]))
+		folded := foldNumbers(numbers[prefix])
+		if prefix == "" {
+			folded = strings.Trim(folded, "[]")
+		}
+		parts = append(parts, prefix+folded)
 	}
 	return strings.Join(parts, ",")
 }
