@@ -149,12 +149,20 @@ func (j judge) commands() error {
 			}
 		}
 		for _, job := range c.Jobs {
-			if c.Kind == BeginNow && !requeued[job] {
+			if c.Kind == BeginNow && !requeued[job] && !j.requeuedBefore(job) {
 				return fmt.Errorf("%s of job %s, which no abort requeued", c.Kind, job)
 			}
 		}
 	}
 	return nil
+}
+
+// requeuedBefore reports whether a job waits for the two minutes that Slurm adds
+// to a requeue.
+func (j judge) requeuedBefore(job string) bool {
+	return slices.ContainsFunc(j.facts.Groups, func(g Group) bool {
+		return g.Restarted && g.BeginTime.After(j.now) && g.BeginTime.Sub(j.now) < 130*time.Second && slices.Contains(g.Jobs, job)
+	})
 }
 
 func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error {
@@ -199,6 +207,9 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 // fence: what Slurm may allocate never exceeds what can be had, except for
 // nodes that an unanswered command keeps from being fenced.
 func (j judge) fence() error {
+	if j.policy.Shadow {
+		return nil // it fences nothing
+	}
 	if j.now.Sub(j.facts.Snapshot.AsOf) >= j.policy.MaxActAge {
 		return nil
 	}
@@ -308,7 +319,7 @@ func (j judge) holdOnce() error {
 				return fmt.Errorf("%s, which is %s/%s, gets %d effects in one plan", name, n.Slurm, n.Supply, effects)
 			case holds > 1, holds > 0 && effects > 0 && !off:
 				return fmt.Errorf("%s, which is %s/%s, has %d holds and %d effects", name, n.Slurm, n.Supply, holds, effects)
-			case holds+effects == 0 && !off && !stale && known:
+			case holds+effects == 0 && !off && !stale && known && !j.policy.Shadow:
 				return fmt.Errorf("%s, which is %s/%s, has neither effect nor reason", name, n.Slurm, n.Supply)
 			}
 		}

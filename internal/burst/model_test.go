@@ -128,6 +128,8 @@ type order struct {
 	expires time.Time
 	command Command
 	silent  bool // its answer is lost
+	// generation is the revision of its commit.
+	generation int
 }
 
 func runModel(seed uint64) (*shell, error) {
@@ -311,15 +313,20 @@ func (s *shell) overlay() {
 				n.Command = OpenCommand{o.command.Kind, o.expires}
 			}
 		}
-		switch n.Slurm {
-		case PoweredDown, Fenced, PoweringDown, DownPoweredDown:
-			if n.Supply == Absent {
-				n.Forget()
-			} else if n.Supply != SupplyUnknown && n.DownAt == (Position{}) && s.facts.Snapshot.After(n.Created.Position) {
-				n.DownAt = s.facts.Snapshot.Position
-			}
-		default:
+		notePassage(n, s.facts.Snapshot.Position)
+	}
+}
+
+// notePassage keeps of a node what the shell has to keep for the core.
+func notePassage(n *Node, at Position) {
+	switch n.Slurm {
+	case PoweredDown, Fenced, PoweringDown, DownPoweredDown:
+		if n.Supply == Absent {
+			n.Forget()
+		} else if n.Supply != SupplyUnknown && n.DownAt == (Position{}) && at.After(n.Created.Position) {
+			n.DownAt = at
 		}
+	default:
 	}
 }
 
@@ -354,23 +361,7 @@ func (s *shell) look() {
 		return
 	}
 	for i := range s.facts.Nodes {
-		n := &s.facts.Nodes[i]
-		vm := s.vms[n.Name]
-		n.SeenAt = s.now
-		switch {
-		case vm == nil && (n.CreatedAt.IsZero() || !n.TerminatedAt.IsZero()):
-			n.Forget()
-		case vm == nil:
-			n.Supply = Absent
-		default:
-			if n.NodeID != vm.id && n.NodeID != "" {
-				n.Forget()
-			}
-			n.NodeID, n.Supply = vm.id, vm.supply(s.now)
-			if n.CreatedAt.IsZero() {
-				n.CreatedAt = s.now
-			}
-		}
+		s.show(&s.facts.Nodes[i])
 	}
 }
 

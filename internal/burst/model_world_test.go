@@ -296,6 +296,26 @@ func (w *world) terminate(t Target) {
 	vm.asked, vm.ends = true, w.now.Add(w.span(3, 90))
 }
 
+// show tells what CycleCloud lists under a name.
+func (w *world) show(n *Node) {
+	vm := w.vms[n.Name]
+	n.SeenAt = w.now
+	switch {
+	case vm == nil && (n.CreatedAt.IsZero() || !n.TerminatedAt.IsZero()):
+		n.Forget()
+	case vm == nil:
+		n.Supply = Absent
+	default:
+		if n.NodeID != vm.id && n.NodeID != "" {
+			n.Forget()
+		}
+		n.NodeID, n.Supply = vm.id, vm.supply(w.now)
+		if n.CreatedAt.IsZero() {
+			n.CreatedAt = w.now
+		}
+	}
+}
+
 func (vm *modelVM) supply(now time.Time) Supply {
 	switch {
 	case vm == nil:

@@ -1,0 +1,518 @@
+package burst
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// burstCluster is a cluster with an on-prem partition whose jobs may overflow:
+// the nodes and VMs of world, and a small scheduler that knows partitions.
+type burstCluster struct {
+	*world
+	start         time.Time
+	policy, later Policy // later takes over when calm begins
+	seed          uint64
+	// gentle clusters lose and delay nothing, and nothing but VMs and creates
+	// fails: there, how soon something happens can be told.
+	gentle bool
+	crowd  bool // one with hundreds of jobs
+
+	jobs   []*burstJob // in the order in which they came
+	byID   map[string]*burstJob
+	admits []Partition     // what each cloud partition admits
+	up     map[string]bool // cloud partitions that start jobs
+	local  int             // nodes on-prem
+	used   int             // those with a job
+	broke  time.Time       // until when all nodes on-prem are down
+	ended  []EndedJob      // jobs that left the cloud since the last snapshot
+	ran    []FinishedRuns
+	owner  map[NodeName]int // a node's nodearray
+	// capacity is how many VMs CycleCloud can have in each nodearray, scarce
+	// until when it has none.
+	capacity []int
+	scarce   []time.Time
+	// madeBy is the request that made each VM, answers what each request got.
+	madeBy  map[string]string
+	answers map[string]map[NodeName]bool
+	// given are the jobs that users gave up.
+	given []*burstJob
+}
+
+// burstJob is a job of a modelled cluster.
+type burstJob struct {
+	modelJob
+	user, account string
+	limit         time.Duration
+	parts         []string
+	came, submit  time.Time // Slurm's submit time moves with a requeue
+	held          time.Time // until when its user holds it
+	feature       string
+	nodeList      bool
+	reason        string
+	restarted     bool
+	onprem        time.Time // when its run on-prem ends
+	inCloud       bool      // it held cloud nodes at the last tick
+	allocated     time.Time
+	started       time.Time
+	array         int // the nodearray that it runs in
+	cancelled     bool
+	why           Code // what it was told last
+}
+
+func (j *burstJob) waits(now time.Time) bool {
+	return !j.over && !now.Before(j.came) && j.nodes == nil && j.onprem.IsZero()
+}
+
+func (j *burstJob) bursts() bool {
+	return slices.ContainsFunc(j.parts, func(p string) bool { return p != "local" })
+}
+
+func newBurstCluster(seed uint64) *burstCluster {
+	w := &world{Rand: rand.New(rand.NewPCG(seed, 11)), nodes: map[NodeName]*modelNode{}, vms: map[NodeName]*modelVM{}}
+	w.now = origin.Add(w.span(0, 30*3600))
+	w.calm = w.now.Add(w.span(300, 1500))
+	c := &burstCluster{
+		world: w, seed: seed, start: w.now, gentle: seed%4 == 1, crowd: seed%250 == 3, local: 1 + w.IntN(3),
+		byID: map[string]*burstJob{}, owner: map[NodeName]int{}, madeBy: map[string]string{}, answers: map[string]map[NodeName]bool{},
+	}
+	c.drawPolicy()
+	c.drawJobs()
+	for i, a := range c.policy.Nodearrays {
+		for _, name := range a.Nodes {
+			c.owner[name] = i
+			w.nodes[name] = &modelNode{name: name, state: PoweredDown, since: w.now}
+			w.array.Nodes = append(w.array.Nodes, name)
+		}
+		c.capacity = append(c.capacity, a.MaxNodes+w.IntN(4)-1)
+		c.scarce = append(c.scarce, time.Time{})
+	}
+	return c
+}
+
+// tick lets the cluster live for a moment.
+func (c *burstCluster) tick() {
+	down := c.down
+	c.step()
+	if c.gentle {
+		c.down = down
+	}
+	if !c.now.Before(c.calm) && c.policy.Version != c.later.Version {
+		c.policy = c.later
+		for i := range c.capacity {
+			c.capacity[i] = max(c.capacity[i], c.policy.Nodearrays[i].MaxNodes)
+		}
+	}
+	for i := range c.scarce {
+		if c.chance(400) {
+			c.scarce[i] = c.now.Add(c.span(20, 300))
+		}
+	}
+	if c.chance(600) {
+		c.broke = c.now.Add(c.span(20, 200))
+	}
+	if c.chance(800) { // slurmctld restarts
+		for p := range c.up {
+			c.up[p] = true
+		}
+		c.turns++
+	}
+	c.users()
+	for _, j := range c.jobs {
+		c.leaves(j)
+	}
+	for _, j := range c.jobs {
+		if j.nodes != nil && !j.over {
+			c.runs(j)
+		}
+		if !j.onprem.IsZero() && !c.now.Before(j.onprem) {
+			j.onprem, j.over = time.Time{}, true
+			c.used -= j.size
+			c.done++
+			c.turns++
+			c.finish(j, j.length)
+		}
+	}
+	c.schedule()
+}
+
+// leaves notices that a job lost its nodes.
+func (c *burstCluster) leaves(j *burstJob) {
+	if !j.inCloud || j.nodes != nil {
+		return
+	}
+	j.inCloud = false
+	c.ended = append(c.ended, EndedJob{ID: j.id, EndedAt: c.now, Requeued: !j.over})
+	if !j.over {
+		j.restarted, j.submit = true, c.now
+	}
+	j.started = time.Time{}
+}
+
+// runs lets a job on cloud nodes go on.
+func (c *burstCluster) runs(j *burstJob) {
+	c.stepJob(&j.modelJob)
+	if j.started.IsZero() && !j.ends.IsZero() {
+		j.started = c.now
+		c.turns++
+	}
+	if j.over {
+		c.finish(j, j.length)
+	}
+	c.leaves(j)
+}
+
+func (c *burstCluster) finish(j *burstJob, run time.Duration) {
+	c.ran = append(c.ran, FinishedRuns{User: j.user, Account: j.account, Jobs: 1, Run: run, Limit: j.limit})
+}
+
+// users cancel jobs, and move them as they like.
+func (c *burstCluster) users() {
+	if !c.chance(120) {
+		return
+	}
+	j := c.jobs[c.IntN(len(c.jobs))]
+	switch {
+	case j.over || c.now.Before(j.came):
+	case c.IntN(3) == 0:
+		c.cancel(j)
+	case j.waits(c.now):
+		a := c.policy.Nodearrays[c.IntN(len(c.policy.Nodearrays))]
+		j.parts = oneOf(c.world, []string{"local"}, []string{"local"}, []string{a.Partition, "local"})
+		j.size = min(j.size, c.local)
+		c.turns++
+	}
+}
+
+func (c *burstCluster) cancel(j *burstJob) {
+	c.turns++
+	j.over, j.cancelled = true, true
+	switch {
+	case j.nodes != nil:
+		c.free(&j.modelJob)
+	case !j.onprem.IsZero():
+		j.onprem = time.Time{}
+		c.used -= j.size
+	}
+	c.leaves(j)
+}
+
+// schedule starts what fits, the oldest first, each in the first partition of
+// its list that can take it: on-prem has the higher tier.
+func (c *burstCluster) schedule() {
+	first := true
+	for _, j := range c.jobs {
+		if !j.waits(c.now) {
+			continue
+		}
+		reason := c.lacks(j)
+		if reason == "" && c.starts(j) {
+			reason = ""
+			c.turns++
+		} else if reason == "" {
+			reason = "Priority"
+			if first {
+				reason = "Resources"
+			}
+			first = false
+		}
+		if reason != j.reason {
+			j.reason = reason
+			c.turns++
+		}
+	}
+}
+
+// lacks is what the job waits for beside nodes.
+func (c *burstCluster) lacks(j *burstJob) string {
+	switch {
+	case c.now.Before(j.came.Add(4 * time.Second)):
+		return "None"
+	case c.now.Before(j.held):
+		return "JobHeldUser"
+	case c.now.Before(j.begin):
+		return "BeginTime"
+	}
+	return ""
+}
+
+func (c *burstCluster) starts(j *burstJob) bool {
+	for _, p := range slices.Backward(j.parts) { // sorted, and "local" is the last
+		if p == "local" {
+			if !c.now.Before(c.broke) && c.used+j.size <= c.local {
+				c.used += j.size
+				j.onprem = c.now.Add(j.length)
+				return true
+			}
+		} else if c.startsIn(j, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *burstCluster) startsIn(j *burstJob, partition string) bool {
+	at := slices.IndexFunc(c.admits, func(p Partition) bool { return p.Name == partition })
+	p := c.admits[at]
+	a := &c.policy.Nodearrays[at]
+	if !c.up[partition] || p.MaxTime > 0 && j.limit > p.MaxTime || p.MaxNodes > 0 && j.size > p.MaxNodes ||
+		p.AllowAccounts != nil && !slices.Contains(p.AllowAccounts, j.account) || j.nodeList ||
+		j.feature != "" && !slices.Contains(a.Features, j.feature) {
+		return false
+	}
+	var free []*modelNode
+	for _, state := range []SlurmState{Idle, PoweredDown} {
+		for _, name := range a.Nodes {
+			if n := c.nodes[name]; n.state == state && n.job == nil {
+				free = append(free, n)
+			}
+		}
+	}
+	if len(free) < j.size {
+		return false
+	}
+	j.nodes, j.inCloud, j.allocated, j.array = free[:j.size], true, c.now, at
+	for _, n := range j.nodes {
+		n.job = &j.modelJob
+		if n.state == PoweredDown {
+			c.set(n, Waking)
+		}
+	}
+	return true
+}
+
+// sends carries out a command about jobs or a partition.
+func (c *burstCluster) sends(cmd Command) {
+	if cmd.Kind == GatePartition {
+		if c.up[cmd.Partition] != cmd.Up {
+			c.up[cmd.Partition] = cmd.Up
+			c.turns++
+		}
+		return
+	}
+	for _, id := range cmd.Jobs {
+		if cmd.Kind == NoticeJobs {
+			for _, j := range c.jobs {
+				if j.id == id || strings.HasPrefix(j.id, id+"_") {
+					j.why = cmd.Reason.Code
+				}
+			}
+			continue
+		}
+		if j := c.byID[id]; j.waits(c.now) {
+			c.changes(j, cmd)
+		}
+	}
+}
+
+func (c *burstCluster) changes(j *burstJob, cmd Command) {
+	if cmd.Kind == BeginNow {
+		j.begin = c.now
+		c.turns++
+		return
+	}
+	onprem := func(p string) bool { return p == "local" }
+	if slices.ContainsFunc(j.parts, onprem) != slices.ContainsFunc(cmd.Partitions, onprem) {
+		return // its owner moved it meanwhile
+	}
+	if cmd.Kind == RevokeJobs && slices.ContainsFunc(cmd.Partitions, func(p string) bool { return !slices.Contains(j.parts, p) }) {
+		return
+	}
+	j.parts = slices.Clone(cmd.Partitions)
+	slices.Sort(j.parts)
+	c.turns++
+}
+
+// makes lets CycleCloud make the VMs of one request, as far as it can. A
+// request that is repeated gets the same answer.
+func (c *burstCluster) makes(request string, array int, names []NodeName) (taken map[NodeName]bool) {
+	if answer, repeated := c.answers[request]; repeated {
+		return answer
+	}
+	taken = map[NodeName]bool{}
+	c.answers[request] = taken
+	for _, name := range names {
+		if vm := c.vms[name]; vm != nil {
+			c.breaks("%s asks for %s, which %s made", request, name, c.madeBy[vm.id])
+			continue
+		}
+		if c.now.Before(c.scarce[array]) || c.exist(array) >= c.capacity[array] || c.chance(25) {
+			continue
+		}
+		taken[name] = true
+		c.makeVM(request, name)
+	}
+	most := c.policy.Nodearrays[array].MaxNodes
+	if have := c.exist(array); have > most {
+		c.breaks("%d VMs exist in %s, the limit is %d", have, c.policy.Nodearrays[array].Name, most)
+	}
+	if c.policy.MaxNodes > 0 && len(c.vms) > c.policy.MaxNodes {
+		c.breaks("%d VMs exist in the cluster, the limit is %d", len(c.vms), c.policy.MaxNodes)
+	}
+	return taken
+}
+
+func (c *burstCluster) makeVM(request string, name NodeName) {
+	c.made++
+	vm := &modelVM{id: fmt.Sprintf("vm-%d", c.made), made: c.now, booted: c.now.Add(c.span(10, 150))}
+	if c.chance(12) {
+		vm.kept = c.now.Add(c.span(200, 900))
+	}
+	if c.chance(6) {
+		vm.fate = fate(1 + c.IntN(4))
+	}
+	switch vm.fate {
+	case vanishes:
+		vm.ends = c.now.Add(c.span(1, 100))
+	case evicted:
+		vm.ends = vm.booted.Add(c.span(1, 300))
+	case boots, hangs, fails:
+	}
+	c.vms[name] = vm
+	c.madeBy[vm.id] = request
+}
+
+// exist counts the VMs of a nodearray.
+func (c *burstCluster) exist(array int) int {
+	n := 0
+	for name := range c.vms {
+		if c.owner[name] == array {
+			n++
+		}
+	}
+	return n
+}
+
+// offers is what CycleCloud says that it can make, late by up to 20 seconds.
+func (c *burstCluster) offers(array int) Availability {
+	if c.now.Before(c.scarce[array].Add(-10 * time.Second)) {
+		return Availability{Known: true, MaxCount: 100}
+	}
+	count := c.capacity[array]
+	lag := c.now.Add(-c.span(0, 20))
+	for name, vm := range c.vms {
+		if c.owner[name] == array && vm.made.Before(lag) {
+			count--
+		}
+	}
+	return Availability{Known: true, Count: max(count, 0), MaxCount: 100}
+}
+
+// groups are the waiting jobs as a snapshot tells them.
+func (c *burstCluster) groups(names int) []Group {
+	index := map[string]int{}
+	var groups []Group
+	for _, j := range c.jobs {
+		if !j.waits(c.now) {
+			continue
+		}
+		g := c.group(j)
+		at, known := index[g.Key]
+		if !known {
+			at = len(groups)
+			index[g.Key] = at
+			groups = append(groups, g)
+		}
+		in := &groups[at]
+		in.Count++
+		if j.submit.Before(in.OldestSubmit) {
+			in.OldestSubmit = j.submit
+		}
+		if j.submit.After(in.NewestSubmit) {
+			in.NewestSubmit = j.submit
+		}
+		if len(in.Jobs) < names {
+			in.Jobs = append(in.Jobs, j.id)
+		}
+	}
+	slices.SortStableFunc(groups, func(a, b Group) int {
+		return cmp.Or(a.OldestSubmit.Compare(b.OldestSubmit), cmp.Compare(a.Key, b.Key))
+	})
+	return groups
+}
+
+func (c *burstCluster) group(j *burstJob) Group {
+	g := Group{
+		Partitions: slices.Clone(j.parts), User: j.user, Account: j.account, QOS: "normal", StateReason: j.reason, Nodes: j.size, CPUs: 4 * j.size,
+		TimeLimit: j.limit, Features: j.feature, NodeList: j.nodeList, Batch: true, Requeue: j.batch, Restarted: j.restarted,
+		OldestSubmit: j.submit, NewestSubmit: j.submit,
+	}
+	if c.now.Before(j.begin) {
+		g.BeginTime = j.begin
+	}
+	if j.reason == "Resources" && slices.Contains(j.parts, "local") {
+		if c.now.Before(c.broke) {
+			g.Description = "(Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions)"
+		} else {
+			g.ExpectedStart = c.expects()
+		}
+	}
+	g.Key = fmt.Sprintf("%v %s %s %s %d %s %s %t %t %t %s", j.parts, j.user, j.account, j.reason, j.size, j.limit, j.feature, j.nodeList, j.batch, j.restarted, g.BeginTime)
+	return g
+}
+
+// expects is when Slurm thinks that a node on-prem becomes free: it knows
+// limits, not lengths.
+func (c *burstCluster) expects() (first time.Time) {
+	if c.seed%2 == 0 {
+		return first
+	}
+	for _, j := range c.jobs {
+		if !j.onprem.IsZero() {
+			if at := j.onprem.Add(j.limit - j.length); first.IsZero() || at.Before(first) {
+				first = at
+			}
+		}
+	}
+	return first
+}
+
+// running are the jobs on cloud nodes.
+func (c *burstCluster) running() []RunningJob {
+	var jobs []RunningJob
+	for _, j := range c.jobs {
+		if j.nodes == nil {
+			continue
+		}
+		r := RunningJob{
+			ID: j.id, User: j.user, Account: j.account, Nodearray: c.policy.Nodearrays[j.array].Name, Nodes: len(j.nodes),
+			Configuring: j.started.IsZero(), StartedAt: j.allocated, TimeLimit: j.limit,
+		}
+		if !r.Configuring {
+			r.StartedAt = j.started
+		}
+		jobs = append(jobs, r)
+	}
+	slices.SortFunc(jobs, func(a, b RunningJob) int { return cmp.Compare(a.ID, b.ID) })
+	return jobs
+}
+
+// partitions are what the cloud's partitions admit at the moment.
+func (c *burstCluster) partitions() []Partition {
+	all := slices.Clone(c.admits)
+	for i := range all {
+		all[i].Up = c.up[all[i].Name]
+	}
+	return append(all, Partition{Name: "local", Up: true})
+}
+
+func (c *burstCluster) onprem() []LocalPartition {
+	l := LocalPartition{Name: "local", Nodes: c.local, IdleNodes: c.local - c.used}
+	if c.now.Before(c.broke) {
+		l.DownNodes, l.IdleNodes = c.local-c.used, 0
+	}
+	return []LocalPartition{l}
+}
+
+// rests reports whether Slurm and CycleCloud have nothing left to do.
+func (c *burstCluster) rests() bool {
+	for _, n := range c.nodes {
+		if n.state != PoweredDown && n.state != Fenced {
+			return false
+		}
+	}
+	return len(c.vms) == 0 && !slices.ContainsFunc(c.jobs, func(j *burstJob) bool { return !j.over })
+}
