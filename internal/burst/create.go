@@ -119,6 +119,10 @@ func (a *arrayDecision) admit(group []*Node) bool {
 		a.postpone(group, because(ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step, "new node"), seconds(a.policy.StepUp.Every)))
 		return false
 	}
+	if job := a.left(group); job != "" {
+		a.postpone(group, because(ReasonOlderSnapshot, "job %s left the node while Slurm was read; a newer snapshot has to tell", job))
+		return false
+	}
 	if why := a.decision.overCluster(len(group)); why.Code != "" {
 		a.overLimit(group, why)
 		return false
@@ -138,6 +142,22 @@ func (a *arrayDecision) postpone(group []*Node, why Reason) {
 	for _, n := range group {
 		a.hold(n.Name, why)
 	}
+}
+
+// left names a job that a node waits for and that holds no nodes any more: nodes
+// are read before jobs. Where limits depend on who owns a job, it has to be known.
+func (a *arrayDecision) left(group []*Node) string {
+	p := &a.decision.policy
+	byOwner := len(p.Accounts)+len(p.Users) > 0 || slices.ContainsFunc(p.Budgets, func(b Budget) bool { return b.Scope == ScopeAccount })
+	if !byOwner || a.decision.facts.Cut {
+		return ""
+	}
+	for _, job := range jobsOf(group) {
+		if k, known := a.acted[job]; (!known || !a.memory.Jobs[k].RevokedAt.IsZero()) && a.running[job] == nil {
+			return job
+		}
+	}
+	return ""
 }
 
 // overCluster reports why the cluster may not have so many nodes more.

@@ -107,7 +107,7 @@ var explanations = []Explanation{
 
 	{ReasonPoweringDown, "Slurm powers the node down: once its jobs are done the VM is terminated.", "Nothing."},
 	{
-		ReasonOlderSnapshot, "The snapshot is no newer than the create of the VM; a newer one has to confirm before anything is ended.",
+		ReasonOlderSnapshot, "The snapshot is no newer than the create of the VM, or a job left its nodes while it was taken; a newer one has to confirm.",
 		"Nothing: the next snapshot decides.",
 	},
 	{

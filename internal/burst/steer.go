@@ -51,6 +51,9 @@ func (o *overflow) steerJob(j *judgement, job string) (Reason, NodearrayName) {
 	}
 	a := o.arrays[record.Nodearray]
 	if !slices.Contains(j.group.Partitions, a.policy.Partition) {
+		if o.facts.Paused {
+			return because(ReasonPaused, "an admin paused bursting"), record.Nodearray
+		}
 		why := because(ReasonReleased, "released to %s", record.Nodearray)
 		o.send(Command{Kind: ReleaseJobs, Nodearray: record.Nodearray, Partitions: append(slices.Clone(record.Home), a.policy.Partition), Reason: why}, job)
 		return why, record.Nodearray
