@@ -153,7 +153,7 @@ func (a *arrayDecision) left(group []*Node) string {
 		return ""
 	}
 	for _, job := range jobsOf(group) {
-		if k, known := a.acted[job]; (!known || !a.memory.Jobs[k].RevokedAt.IsZero()) && a.running[job] == nil {
+		if !a.admitted(job) && a.running[job] == nil {
 			return job
 		}
 	}
@@ -183,9 +183,10 @@ func (a *arrayDecision) commit(group []*Node) Reason {
 	var taken []CloudJob
 	var no Reason
 	for _, job := range jobsOf(group) {
-		if k, ok := d.acted[job]; ok && d.memory.Jobs[k].RevokedAt.IsZero() {
+		if d.admitted(job) {
 			continue
 		}
+		d.endShadow(job)
 		record := a.recordOf(job, len(group))
 		if no = d.spend(record); no.Code != "" {
 			break
@@ -201,6 +202,22 @@ func (a *arrayDecision) commit(group []*Node) Reason {
 		d.keep(record)
 	}
 	return no
+}
+
+// admitted reports whether nodes and money are set aside for the job. What was
+// counted in shadow mode does not count once the policy is active.
+func (d *decision) admitted(job string) bool {
+	k, known := d.acted[job]
+	return known && d.memory.Jobs[k].RevokedAt.IsZero() && (d.policy.Shadow || !d.memory.Jobs[k].Shadow)
+}
+
+// endShadow gives back what a job holds that only would have been released.
+func (d *decision) endShadow(job string) {
+	if k, known := d.acted[job]; known && d.memory.Jobs[k].Shadow && d.memory.Jobs[k].RevokedAt.IsZero() {
+		old := d.memory.Jobs[k]
+		d.till.release(&old)
+		d.usage.add(old.User, old.Account, -old.Nodes)
+	}
 }
 
 // spend takes nodes and money for a job, or reports why it may not have them.

@@ -48,7 +48,7 @@ func maybe[T any](w *world, n int, x T) T {
 	return x
 }
 
-// someof gives one of the values.
+// oneOf gives one of the values.
 func oneOf[T any](w *world, values ...T) T { return values[w.IntN(len(values))] }
 
 // drawPolicy draws what the site allows, and what it allows later on, when

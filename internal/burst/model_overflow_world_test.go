@@ -67,10 +67,6 @@ func (j *burstJob) waits(now time.Time) bool {
 	return !j.over && !now.Before(j.came) && j.nodes == nil && j.onprem.IsZero()
 }
 
-func (j *burstJob) bursts() bool {
-	return slices.ContainsFunc(j.parts, func(p string) bool { return p != "local" })
-}
-
 func newBurstCluster(seed uint64) *burstCluster {
 	w := &world{Rand: rand.New(rand.NewPCG(seed, 11)), nodes: map[NodeName]*modelNode{}, vms: map[NodeName]*modelVM{}}
 	w.now = origin.Add(w.span(0, 30*3600))
