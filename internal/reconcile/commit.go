@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -325,75 +324,5 @@ func (p *pass) noteProblems() {
 		p.failures = append(p.failures, ledger.Failure{
 			At: p.view.cloudTime(problem.At), Source: "agent", What: "read slurm", Code: problem.Code, Detail: problem.Detail,
 		})
-	}
-}
-
-// arm schedules timers. The message is scheduled before the row says so: a
-// crash in between leaves a timer that nobody waits for, and the next pass
-// arms another.
-func (p *pass) arm(ctx context.Context, timers []burst.Timer) {
-	for _, t := range timers {
-		if p.busFailed || ctx.Err() != nil {
-			return // NextDue makes the first snapshot after it look
-		}
-		timer := event.ScaleDownTimer{
-			Cluster: p.name, Nodearray: string(t.Nodearray), Purpose: event.TimerPurpose(t.Purpose),
-			Generation: p.part.Cluster.Revision, Due: t.At,
-		}
-		sequence, err := p.Outbox.ScheduleTimer(ctx, timer)
-		if err != nil {
-			p.Logger.Warn("timer was not armed", "cluster", p.name, "node_array", string(t.Nodearray), "purpose", string(t.Purpose), "error", err.Error())
-			p.busFailed = true
-			return
-		}
-		p.crash(pointTimerSent)
-		p.armed = append(p.armed, armedNow{
-			timer.Nodearray, t.Purpose,
-			ledger.Timer{At: t.At, Generation: timer.Generation, SequenceNumber: sequence},
-		})
-		p.armFact(t)
-	}
-}
-
-func (p *pass) armFact(t burst.Timer) {
-	for i := range p.facts.Nodearrays {
-		a := &p.facts.Nodearrays[i]
-		if a.Name != t.Nodearray {
-			continue
-		}
-		a.Armed = slices.DeleteFunc(slices.Clone(a.Armed), func(old burst.Timer) bool { return old.Purpose == t.Purpose })
-		a.Armed = append(a.Armed, t)
-	}
-}
-
-// recheckSoon asks for another look, because not all of the plan fitted one
-// commit.
-func (p *pass) recheckSoon(ctx context.Context) {
-	timer := event.ScaleDownTimer{Cluster: p.name, Purpose: event.Recheck, Generation: p.part.Cluster.Revision, Due: p.Now()}
-	if _, err := p.Outbox.ScheduleTimer(ctx, timer); err != nil && !errors.Is(err, context.Canceled) {
-		p.Logger.Warn("recheck was not sent", "cluster", p.name, "error", err.Error())
-	}
-}
-
-func armedTimer(a ledger.Nodearray, purpose burst.Purpose) ledger.Timer {
-	switch purpose {
-	case burst.BootDeadline:
-		return a.BootDeadline
-	case burst.IdleDeadline:
-		return a.IdleDeadline
-	case burst.Retry:
-		return a.Retry
-	}
-	return ledger.Timer{}
-}
-
-func setTimer(a *ledger.Nodearray, purpose burst.Purpose, t ledger.Timer) {
-	switch purpose {
-	case burst.BootDeadline:
-		a.BootDeadline = t
-	case burst.IdleDeadline:
-		a.IdleDeadline = t
-	case burst.Retry:
-		a.Retry = t
 	}
 }

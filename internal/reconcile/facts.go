@@ -163,7 +163,7 @@ func (p *pass) arrayFacts(name burst.NodearrayName) burst.NodearrayFacts {
 		purpose burst.Purpose
 		timer   ledger.Timer
 	}{{burst.BootDeadline, row.BootDeadline}, {burst.IdleDeadline, row.IdleDeadline}, {burst.Retry, row.Retry}} {
-		if !t.timer.At.IsZero() {
+		if !t.timer.At.IsZero() && !p.fires(row.Name, t.purpose, t.timer) {
 			a.Armed = append(a.Armed, burst.Timer{Nodearray: name, Purpose: t.purpose, At: t.timer.At})
 		}
 	}
