@@ -50,7 +50,7 @@ func newWorld(t *testing.T, change func(*handlers.Options)) *world {
 			Ledger: w.ledger, Outbox: w.outbox, Owner: "test", Now: time.Now, Logger: logger,
 			Clusters: map[string]reconcile.Cluster{"onprem": {Policy: policy, CycleCloud: w.cloud, CycleCloudCluster: "Burst"}},
 		}),
-		Rejected: w.outbox, Rechecks: w.outbox, State: w.ledger, Clusters: []string{"onprem"},
+		Rejected: w.outbox, Rechecks: w.outbox, State: w.ledger, History: w.ledger, Clusters: []string{"onprem"},
 		PressureQueue: "queue-pressure", ScaleDownQueue: "scale-down", Deadline: time.Minute, Now: time.Now, Logger: logger,
 	}
 	if change != nil {

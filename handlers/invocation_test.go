@@ -3,6 +3,7 @@ package handlers_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -55,6 +56,63 @@ func TestTheScheduleAsksForSweeps(t *testing.T) {
 	w.outbox.err = fault.New(fault.Transient, "send", errors.New("down"))
 	if code := w.post("reclaim_idle", body); code != 500 {
 		t.Errorf("status %d although nothing was sent", code)
+	}
+}
+
+// brokenHistory refuses to delete anything.
+type brokenHistory struct{ clusters []string }
+
+func (h *brokenHistory) Purge(_ context.Context, cluster string, _ time.Time) (int, error) {
+	h.clusters = append(h.clusters, cluster)
+	return 0, fault.New(fault.Transient, "purge", errors.New("down"))
+}
+
+func TestTheScheduleDeletesWhatIsTooOld(t *testing.T) {
+	w := newWorld(t, nil)
+	now := time.Now()
+	for days, id := range map[int]string{0: "new", 29: "kept", 32: "old"} {
+		at := now.AddDate(0, 0, -days)
+		if err := w.ledger.AppendDecision(t.Context(), "onprem", ledger.Decision{ID: id, At: at}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.ledger.AppendFailures(t.Context(), "onprem", []ledger.Failure{{At: at, Detail: id}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := w.post("reclaim_idle", "{}"); code != 200 {
+		t.Errorf("status %d; log %s", code, w.log)
+	}
+	var left []string
+	decisions, _, err := w.ledger.ListDecisions(t.Context(), ledger.DecisionFilter{Cluster: "onprem", Since: now.AddDate(0, 0, -40)}, ledger.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range decisions {
+		left = append(left, d.ID)
+	}
+	failures, _, err := w.ledger.ListFailures(t.Context(), ledger.FailureFilter{Cluster: "onprem"}, ledger.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range failures {
+		left = append(left, f.Detail)
+	}
+	if want := []string{"new", "kept", "new", "kept"}; !slices.Equal(left, want) {
+		t.Errorf("decisions and failures left: %v, want %v", left, want)
+	}
+	if !strings.Contains(w.log.String(), `"purged":2`) {
+		t.Errorf("the log does not tell how much was deleted: %s", w.log)
+	}
+}
+
+func TestWhatCannotBeDeletedKeepsNoSweepBack(t *testing.T) {
+	history := &brokenHistory{}
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = []string{"a", "b"}, history })
+	if code := w.post("reclaim_idle", "{}"); code != 500 {
+		t.Errorf("status %d although nothing could be deleted", code)
+	}
+	if len(w.outbox.timers) != 2 || len(history.clusters) != 2 {
+		t.Errorf("sweeps asked for %+v, deletions for %v: want a and b", w.outbox.timers, history.clusters)
 	}
 }
 

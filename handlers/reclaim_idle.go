@@ -9,7 +9,12 @@ import (
 	"github.com/slurmburst/slurmburst/internal/logging"
 )
 
-// reclaimIdle asks for a sweep of every cluster. The sweeps run as scale_down,
+// historyKept is how long the ledger keeps what has ended, in days: see
+// docs/tables.md.
+const historyKept = 30
+
+// reclaimIdle asks for a sweep of every cluster, and has the ledger delete what
+// is too old: a bounded number of rows each time, as the next run goes on. The sweeps run as scale_down,
 // each in its cluster's session, so that they never run beside a decision for
 // the same cluster.
 func (a *app) reclaimIdle(ctx context.Context, _ invocation, log *logRecord) error {
@@ -21,5 +26,13 @@ func (a *app) reclaimIdle(ctx context.Context, _ invocation, log *logRecord) err
 		}
 	}
 	log.add(logging.Count, len(a.Clusters)-len(failed))
+	purged := 0
+	for _, cluster := range a.Clusters {
+		n, err := a.History.Purge(ctx, cluster, a.Now().AddDate(0, 0, -historyKept))
+		if purged += n; err != nil {
+			failed = append(failed, err)
+		}
+	}
+	log.add("purged", purged)
 	return errors.Join(failed...)
 }

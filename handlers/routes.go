@@ -28,6 +28,12 @@ type rechecker interface {
 	ScheduleTimer(ctx context.Context, timer event.ScaleDownTimer) (int64, error)
 }
 
+// purger deletes rows of a cluster that ended before a moment, as many as one
+// call may, and says how many. A repeated call goes on where it stopped.
+type purger interface {
+	Purge(ctx context.Context, cluster string, before time.Time) (int, error)
+}
+
 // stateReader reads the public tables, page by page.
 type stateReader interface {
 	ListClusters(ctx context.Context, wanted ledger.Page) ([]ledger.ClusterStatus, string, error)
@@ -46,6 +52,7 @@ type Options struct {
 	Rejected   rejecter
 	Rechecks   rechecker
 	State      stateReader
+	History    purger
 	// Clusters are the Slurm clusters that policies name.
 	Clusters []string
 	// PressureQueue and ScaleDownQueue are the physical queue names, for the

@@ -48,7 +48,7 @@ func wire(settings config.App, logger *slog.Logger) (http.Handler, error) {
 		Ledger: store, Outbox: outbox, Clusters: clusters, Owner: host + "/" + rand.Text()[:8], Now: time.Now, Logger: logger,
 	})
 	return handlers.New(handlers.Options{
-		Reconciler: reconciler, Rejected: outbox, Rechecks: outbox, State: store, Clusters: names,
+		Reconciler: reconciler, Rejected: outbox, Rechecks: outbox, State: store, History: store, Clusters: names,
 		PressureQueue: settings.QueuePressure, ScaleDownQueue: settings.ScaleDown,
 		Deadline: settings.Deadline, Now: time.Now, Logger: logger,
 	}), nil

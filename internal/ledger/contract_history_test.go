@@ -198,7 +198,8 @@ func purge(t *testing.T, w world) {
 		{ID: "1", State: "ended", UpdatedAt: old},
 		{ID: "2", State: "ended", UpdatedAt: now},
 		{ID: "3", State: "running", UpdatedAt: old},
-		{ID: "4", State: "held", Group: true, UpdatedAt: old},
+		{ID: "4", Group: true, State: "held", UpdatedAt: old},
+		{ID: "5", State: "revoked", UpdatedAt: old},
 	}
 	if _, _, err := w.PutJobs(ctx, "c1", jobs); err != nil {
 		t.Fatal(err)
@@ -207,7 +208,7 @@ func purge(t *testing.T, w world) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := 4 + 1 + 1 + 1; removed != want {
+	if want := 4 + 1 + 1 + 2; removed != want {
 		t.Errorf("%d rows were removed, want %d", removed, want)
 	}
 	if again, err := w.Purge(ctx, "c1", limit); again != 0 || err != nil {
@@ -220,6 +221,37 @@ func purge(t *testing.T, w world) {
 	open, err := w.Commands(ctx, "c1", "")
 	if err != nil || len(open) != 2 {
 		t.Errorf("%d commands left, %v", len(open), err)
+	}
+	kept, err := w.Jobs(ctx, "c1")
+	if err != nil || len(kept) != 3 {
+		t.Errorf("jobs left: %+v, %v", kept, err)
+	}
+}
+
+// purgeMuch has more commands than one call deletes, of a day whose decisions
+// are the sign that they are there.
+func purgeMuch(t *testing.T, w world) {
+	const many = 1250
+	ctx := t.Context()
+	now := time.Now().UTC()
+	old, limit := now.AddDate(0, 0, -10), now.AddDate(0, 0, -5)
+	var commands []ledger.Command
+	for n := range many {
+		commands = append(commands, ledger.Command{ID: fmt.Sprintf("1/%04d", n), SentAt: old, State: ledger.CommandOK})
+	}
+	if _, _, err := w.PutCommands(ctx, "c1", commands); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.AppendDecision(ctx, "c1", ledger.Decision{ID: "1", At: old}); err != nil {
+		t.Fatal(err)
+	}
+	for call, want := range []int{1000, many - 1000 + 1, 0} {
+		if removed, err := w.Purge(ctx, "c1", limit); removed != want || err != nil {
+			t.Errorf("call %d removed %d, want %d: %v", call+1, removed, want, err)
+		}
+	}
+	if left, err := w.Commands(ctx, "c1", ""); err != nil || len(left) != 0 {
+		t.Errorf("%d commands left, %v", len(left), err)
 	}
 }
 

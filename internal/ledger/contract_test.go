@@ -69,6 +69,7 @@ var scenarios = []struct {
 	{"an enforced policy is stored and named by the cluster", enforced},
 	{"clusters are listed with their heartbeats", clusterList},
 	{"purge removes what is old and keeps what is open", purge},
+	{"purge goes on where it stopped", purgeMuch},
 	{"tables deleted under a running system come back", healing},
 	{"a cancelled call writes nothing", cancelled},
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/slurmburst/slurmburst/internal/fault"
 )
@@ -185,65 +184,3 @@ func (p *Policy) place(cluster string) (pk, rk string) {
 	return escape(cluster), escape(p.Version)
 }
 func (p *Policy) title() string { return p.Version }
-
-// Purge deletes up to 1,000 rows of each kind that ended before a moment:
-// decisions, failures, commands that are not open, jobs that are over. It
-// returns how many; call again until it is none.
-func (s *Store) Purge(ctx context.Context, cluster string, before time.Time) (int, error) {
-	here := condition{partitionKey, equal, escape(cluster)}
-	// A row that is not written says that nothing changed: jobs and groups that
-	// are still somebody's stay.
-	jobs := []condition{here, {"UpdatedAt", below, before}}
-	for _, state := range []string{"held", "waiting", "released", "running"} {
-		jobs = append(jobs, condition{"State", unequal, state})
-	}
-	total := 0
-	for _, old := range []struct {
-		table table
-		where []condition
-	}{
-		{tableDecisions, []condition{{partitionKey, atLeast, escape(cluster) + "|"}, {partitionKey, below, dayKey(cluster, before)}}},
-		{tableFailures, []condition{here, {"At", below, before}}},
-		{tableCommands, []condition{here, {"State", unequal, string(CommandSent)}, {"SentAt", below, before}}},
-		{tableJobs, jobs},
-	} {
-		n, err := s.purge(ctx, old.table, old.where)
-		total += n
-		if err != nil {
-			return total, classify(err, fmt.Sprintf("purge %s/%s", s.name(old.table), cluster))
-		}
-	}
-	return total, nil
-}
-
-func (s *Store) purge(ctx context.Context, t table, where []condition) (int, error) {
-	const most = 1000
-	byPartition := map[string][]op{}
-	found := 0
-	full := errors.New("enough")
-	q := query{where: where, columns: []string{"Cluster"}}
-	_, err := s.rows(ctx, t, q, func(e entity) error {
-		byPartition[e.pk] = append(byPartition[e.pk], op{verb: remove, row: entity{pk: e.pk, rk: e.rk, etag: e.etag}})
-		if found++; found == most {
-			return full
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, full) {
-		return 0, err
-	}
-	removed := 0
-	for _, ops := range byPartition {
-		for i := range ops {
-			if ops[i].body, err = encode(ops[i].row); err != nil {
-				return removed, err
-			}
-		}
-		_, moved, err := s.submitEach(ctx, t, ops)
-		removed += len(ops) - len(moved)
-		if err != nil {
-			return removed, err
-		}
-	}
-	return removed, nil
-}

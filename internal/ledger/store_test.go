@@ -158,3 +158,31 @@ func TestFiltersAreQuoted(t *testing.T) {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
+
+// reclaim_idle purges every few minutes: where nothing is old, only two queries
+// by key may be made of it, however many commands and jobs there are.
+func TestAPurgeThatFindsNothingAsksTwice(t *testing.T) {
+	store, service := oddStore(t)
+	service.pageRows = 1 // each row that is searched would show
+	ctx, now := t.Context(), time.Now().UTC()
+	var commands []Command
+	var failures []Failure
+	for n := range 5 {
+		commands = append(commands, Command{ID: fmt.Sprint(n), SentAt: now, State: CommandOK})
+		failures = append(failures, Failure{At: now.Add(-time.Duration(n) * time.Hour), Detail: fmt.Sprint(n)})
+	}
+	if _, _, err := store.PutCommands(ctx, "c1", commands); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.AppendFailures(ctx, "c1", failures); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.AppendDecision(ctx, "c1", Decision{ID: "1", At: now}); err != nil {
+		t.Fatal(err)
+	}
+	service.calls = 0
+	removed, err := store.Purge(ctx, "c1", now.AddDate(0, 0, -1))
+	if removed != 0 || err != nil || service.calls != 2 {
+		t.Errorf("%d rows removed with %d calls, want none with 2: %v", removed, service.calls, err)
+	}
+}
