@@ -204,13 +204,40 @@ func (c *ctl) printStatus(out io.Writer, views []clusterView) error {
 		header := "NODEARRAY LIMIT VMS POWERING-UP BUSY IDLE POWERING-DOWN OFF FENCED DOWN UNKNOWN REASON"
 		err := show(c, out, v.Nodearrays, header, func(a ledger.Nodearray) []any {
 			n := a.Counts
-			return []any{a.Name, a.Limit, n.VMs, n.PoweringUp, n.Busy, n.Idle, n.PoweringDown, n.PoweredDown, n.Fenced, n.Down, n.Unknown, dash(a.Reason)}
+			return []any{a.Name, a.Limit, n.VMs, n.PoweringUp, n.Busy, n.Idle, n.PoweringDown, n.PoweredDown, n.Fenced, n.Down, n.Unknown, dash(arrayReason(a, time.Now()))}
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// arrayReason says why a nodearray does no more: its failures first, because
+// while it rests nothing else counts.
+func arrayReason(a ledger.Nodearray, now time.Time) string {
+	why := a.Reason
+	switch {
+	case a.ClosedUntil.After(now):
+		why = "rests until " + a.ClosedUntil.Local().Format(time.TimeOnly) + failures(a.Failures)
+	case a.Failures > 0:
+		why = "has rested" + failures(a.Failures) + ", and one job tries it before others go there"
+	}
+	if why != a.Reason && a.BreakerReason != "" {
+		why += ": " + a.BreakerReason
+	}
+	return why
+}
+
+// failures tells of those that closed a nodearray; a shortage is none.
+func failures(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return " after a failure"
+	}
+	return fmt.Sprintf(" after %d failures in a row", n)
 }
 
 func (c *ctl) nodesCommand() *cobra.Command {

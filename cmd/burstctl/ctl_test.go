@@ -277,3 +277,22 @@ func TestMissingSettingsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestStatusTellsWhyANodearrayRests(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	for want, a := range map[string]ledger.Nodearray{
+		"":                              {},
+		"the nodearray is full":         {Reason: "the nodearray is full"},
+		"rests until 12:05:00: no room": {ClosedUntil: now.Add(5 * time.Minute), BreakerReason: "no room", Reason: "the nodearray rests"},
+		"rests until 12:05:00 after a failure: CycleCloud did not give the node": {
+			ClosedUntil: now.Add(5 * time.Minute), Failures: 1, BreakerReason: "CycleCloud did not give the node", Reason: "the nodearray rests",
+		},
+		"has rested after 2 failures in a row, and one job tries it before others go there: no capacity": {
+			ClosedUntil: now.Add(-time.Minute), Failures: 2, BreakerReason: "no capacity",
+		},
+	} {
+		if got := arrayReason(a, now); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
