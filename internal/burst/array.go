@@ -153,6 +153,9 @@ func (a *arrayDecision) fail(n *Node, why Reason) {
 	if _, ok := a.known[n.Name]; !ok {
 		return
 	}
+	if a.decision.policy.Shadow && n.failedSince(n.Since.Add(-clockGrain)) {
+		return // what would end it is withheld
+	}
 	a.plan.Failures = append(a.plan.Failures, Failure{Nodearray: a.policy.Name, Node: n.Name, Reason: why})
 }
 

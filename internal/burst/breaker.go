@@ -27,10 +27,11 @@ func (p BreakerPolicy) backoff(failures int) time.Duration {
 
 // trip notes a failure of the nodearray that happened at the given time. One
 // that was noted, or is older than its rest, changes nothing; one during a rest
-// prolongs it, one after it doubles it.
+// prolongs it (not in shadow mode, where what ends the failure is withheld), one
+// after it doubles it.
 func (a *arrayDecision) trip(at time.Time, why Reason) {
 	b := a.breaker
-	if !at.After(b.FailedAt) {
+	if !at.After(b.FailedAt) || a.decision.policy.Shadow && a.now.Before(b.OpenUntil) {
 		return
 	}
 	failures := b.Failures

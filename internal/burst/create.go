@@ -234,7 +234,7 @@ func (d *decision) spend(record CloudJob) Reason {
 	return Reason{}
 }
 
-// jobsOf names the jobs that wait for the nodes, each once.
+// jobsOf names the jobs that wait for the nodes, each once, sorted.
 func jobsOf(group []*Node) []string {
 	var jobs []string
 	for _, n := range group {
@@ -244,6 +244,7 @@ func jobsOf(group []*Node) []string {
 			}
 		}
 	}
+	slices.Sort(jobs)
 	return jobs
 }
 

@@ -8,7 +8,7 @@ import (
 // fence keeps the powered-down nodes that Slurm may allocate within what the
 // limit still allows: Slurm cannot ask for a node that cannot be had.
 func (a *arrayDecision) fence() {
-	room := a.policy.MaxNodes
+	room, back := a.policy.MaxNodes, 0
 	var usable, occupied, fenced []*Node
 	for _, n := range a.nodes {
 		if n.takesRoom() {
@@ -21,6 +21,7 @@ func (a *arrayDecision) fence() {
 			occupied = append(occupied, n)
 		case n.Slurm == Fenced && !n.Supply.present() && n.Command.Kind == UnfenceNodes && a.open(n):
 			room-- // on its way back
+			back++
 		case n.Slurm == Fenced && n.Supply == Absent:
 			fenced = append(fenced, n)
 		}
@@ -34,13 +35,13 @@ func (a *arrayDecision) fence() {
 		room, why = 0, because(ReasonClosed, "the nodearray rests after a failure")
 		usable, occupied = append(occupied, usable...), nil
 	}
-	if most, limit := a.allowance(); room > most {
-		room, why = most, limit
+	if most, limit := a.allowance(); room > most-back {
+		room, why = most-back, limit
 	}
 	// A name whose VM is on its way out has taken its room already.
 	a.fenceUsable(occupied, len(occupied)+min(room, 0), why)
 	left := a.fenceUsable(usable, max(room, 0), why)
-	a.offered = min(max(room, 0), len(usable)+len(fenced))
+	a.offered = back + min(max(room, 0), len(usable)+len(fenced))
 	a.unfence(fenced, left)
 }
 

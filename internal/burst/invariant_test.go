@@ -14,7 +14,7 @@ func breach(now time.Time, p Policy, f Facts, plan Plan) error {
 	for _, n := range f.Nodes {
 		j.nodes[n.Name] = n
 	}
-	for _, check := range []func() error{j.stale, j.reasons, j.creates, j.terminates, j.commands, j.fence, j.whole, j.holdOnce, j.due} {
+	for _, check := range []func() error{j.stale, j.reasons, j.creates, j.terminates, j.commands, j.fence, j.whole, j.holdOnce, j.due, j.verdicts, j.jobCommands, j.releases, j.shares, j.budgets} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -207,10 +207,7 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 // fence: what Slurm may allocate never exceeds what can be had, except for
 // nodes that an unanswered command keeps from being fenced.
 func (j judge) fence() error {
-	if j.policy.Shadow {
-		return nil // it fences nothing
-	}
-	if j.now.Sub(j.facts.Snapshot.AsOf) >= j.policy.MaxActAge {
+	if j.policy.Shadow || j.now.Sub(j.facts.Snapshot.AsOf) >= j.policy.MaxActAge {
 		return nil
 	}
 	for _, array := range j.policy.Nodearrays {

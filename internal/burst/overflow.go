@@ -61,7 +61,7 @@ func (d *decision) newOverflow() *overflow {
 			commanded = o.beginning // the job may be moved meanwhile
 		}
 		for _, job := range c.Jobs {
-			if other := commanded[job]; other == nil || c.ExpiresAt.After(other.ExpiresAt) {
+			if other := commanded[job]; other == nil || cmp.Or(c.ExpiresAt.Compare(other.ExpiresAt), cmp.Compare(c.Kind, other.Kind)) > 0 {
 				commanded[job] = c
 			}
 		}
@@ -72,10 +72,17 @@ func (d *decision) newOverflow() *overflow {
 	return o
 }
 
-// run judges every group, the oldest first, and emits the commands.
+// run judges every group and emits the commands: released jobs first, then the
+// others, the oldest group first.
 func (o *overflow) run() {
 	judged := o.eligible()
 	o.told = o.newNotices()
+	// What released jobs give back others may have, also older ones.
+	for _, j := range judged {
+		if len(j.ours) > 0 {
+			j.steered, j.at = o.steer(j)
+		}
+	}
 	for _, j := range judged {
 		o.decide(j)
 	}
@@ -102,6 +109,9 @@ type judgement struct {
 	unnamed int
 	// run is how long one job is expected to run.
 	run time.Duration
+	// steered is what became of the last of ours, and at its nodearray.
+	steered Reason
+	at      NodearrayName
 	// why, if it has a code, keeps the fresh jobs where they are.
 	why Reason
 }
@@ -208,8 +218,7 @@ func work(g *Group, jobs int, run time.Duration) time.Duration {
 func (o *overflow) decide(j *judgement) {
 	v := Verdict{Group: j.group.Key}
 	if len(j.ours) > 0 {
-		v.Reason, v.Nodearray = o.steer(j)
-		v.Held = len(j.ours)
+		v.Reason, v.Nodearray, v.Held = j.steered, j.at, len(j.ours)
 	}
 	if aside := o.setAside(j); aside.Code != "" {
 		v.Reason = aside
