@@ -51,9 +51,18 @@ func (a *arrayDecision) createWithin(groups [][]*Node, room int) {
 	}
 	c := Create{Nodearray: a.policy.Name, MachineType: a.policy.MachineType, PlacementGroup: a.policy.PlacementGroup}
 	var rest [][]*Node
+	var later []postponed
 	for _, group := range groups {
+		if job := a.left(group); job != "" {
+			a.postpone(group, because(ReasonOlderSnapshot, "job %s left the node while Slurm was read; a newer snapshot has to tell", job))
+			continue
+		}
 		if len(group) > available {
 			rest = append(rest, group)
+			continue
+		}
+		if why := a.notNow(group); why.Code != "" {
+			later = append(later, postponed{group, why})
 			continue
 		}
 		if !a.admit(group) {
@@ -63,6 +72,13 @@ func (a *arrayDecision) createWithin(groups [][]*Node, room int) {
 		room -= len(group)
 		for _, n := range group {
 			c.Nodes = append(c.Nodes, n.Name)
+		}
+	}
+	for _, p := range later {
+		if len(p.group) > available {
+			rest = append(rest, p.group) // others had what it could have had
+		} else {
+			a.postpone(p.group, p.why)
 		}
 	}
 	a.shortOf(rest, room, available)
@@ -110,19 +126,6 @@ func (a *arrayDecision) overLimit(group []*Node, why Reason) {
 // sets aside what they cost. Jobs that were released have been judged; one that
 // its owner sent to the cloud meets its limits here.
 func (a *arrayDecision) admit(group []*Node) bool {
-	if a.probing() && a.probe {
-		a.postpone(group, because(ReasonProbing, "%s failed before and one job tries it first", a.policy.Name))
-		return false
-	}
-	if step := a.policy.StepUp.Nodes; step > 0 && len(group) > a.stepLeft() && !(len(group) > step && a.stepLeft() == step) {
-		a.reached(Retry, a.step.UpFrom.Add(a.policy.StepUp.Every))
-		a.postpone(group, because(ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step, "new node"), seconds(a.policy.StepUp.Every)))
-		return false
-	}
-	if job := a.left(group); job != "" {
-		a.postpone(group, because(ReasonOlderSnapshot, "job %s left the node while Slurm was read; a newer snapshot has to tell", job))
-		return false
-	}
 	if why := a.decision.overCluster(len(group)); why.Code != "" {
 		a.overLimit(group, why)
 		return false
@@ -135,6 +138,24 @@ func (a *arrayDecision) admit(group []*Node) bool {
 	a.probe = a.probe || a.probing()
 	a.stepUp(len(group))
 	return true
+}
+
+// postponed are nodes that may be had a little later.
+type postponed struct {
+	group []*Node
+	why   Reason
+}
+
+// notNow reports why the nodes may be had a little later only.
+func (a *arrayDecision) notNow(group []*Node) Reason {
+	if a.probing() && a.probe {
+		return because(ReasonProbing, "%s failed before and one job tries it first", a.policy.Name)
+	}
+	if step := a.policy.StepUp.Nodes; step > 0 && len(group) > a.stepLeft() && !(len(group) > step && a.stepLeft() == step) {
+		a.reached(Retry, a.step.UpFrom.Add(a.policy.StepUp.Every))
+		return because(ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step, "new node"), seconds(a.policy.StepUp.Every))
+	}
+	return Reason{}
 }
 
 // postpone holds nodes that may be had a little later.

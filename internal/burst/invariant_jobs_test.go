@@ -80,7 +80,7 @@ func (j judge) jobCommands() error {
 // move judges one release or revocation.
 func (j judge) move(c Command, job string) error {
 	if slices.ContainsFunc(j.facts.JobCommands, func(o JobCommand) bool {
-		return o.Kind != NoticeJobs && slices.Contains(o.Jobs, job) && j.now.Before(o.ExpiresAt)
+		return o.Kind != NoticeJobs && o.Kind != BeginNow && slices.Contains(o.Jobs, job) && j.now.Before(o.ExpiresAt)
 	}) {
 		return fmt.Errorf("sends %s for job %s, about which Slurm has not answered", c.Kind, job)
 	}
