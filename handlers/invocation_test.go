@@ -59,12 +59,27 @@ func TestTheScheduleAsksForSweeps(t *testing.T) {
 	}
 }
 
-// brokenHistory refuses to delete anything.
-type brokenHistory struct{ clusters []string }
+// history deletes as many rows as it is told to, or refuses.
+type history struct {
+	each     int
+	err      error
+	clusters []string
+}
 
-func (h *brokenHistory) Purge(_ context.Context, cluster string, _ time.Time) (int, error) {
+func (h *history) Purge(_ context.Context, cluster string, _ time.Time) (int, error) {
 	h.clusters = append(h.clusters, cluster)
-	return 0, fault.New(fault.Transient, "purge", errors.New("down"))
+	return h.each, h.err
+}
+
+func TestMuchOldHistoryIsDeletedInSeveralRuns(t *testing.T) {
+	old := &history{each: 4000}
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = []string{"a", "b", "c", "d"}, old })
+	if code := w.post("reclaim_idle", "{}"); code != 200 {
+		t.Errorf("status %d; log %s", code, w.log)
+	}
+	if len(w.outbox.timers) != 4 || !slices.Equal(old.clusters, []string{"a", "b"}) {
+		t.Errorf("%d sweeps asked for, want 4; deletions for %v, want a and b", len(w.outbox.timers), old.clusters)
+	}
 }
 
 func TestTheScheduleDeletesWhatIsTooOld(t *testing.T) {
@@ -106,13 +121,13 @@ func TestTheScheduleDeletesWhatIsTooOld(t *testing.T) {
 }
 
 func TestWhatCannotBeDeletedKeepsNoSweepBack(t *testing.T) {
-	history := &brokenHistory{}
-	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = []string{"a", "b"}, history })
+	old := &history{err: fault.New(fault.Transient, "purge", errors.New("down"))}
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = []string{"a", "b"}, old })
 	if code := w.post("reclaim_idle", "{}"); code != 500 {
 		t.Errorf("status %d although nothing could be deleted", code)
 	}
-	if len(w.outbox.timers) != 2 || len(history.clusters) != 2 {
-		t.Errorf("sweeps asked for %+v, deletions for %v: want a and b", w.outbox.timers, history.clusters)
+	if len(w.outbox.timers) != 2 || len(old.clusters) != 2 {
+		t.Errorf("sweeps asked for %+v, deletions for %v: want a and b", w.outbox.timers, old.clusters)
 	}
 }
 

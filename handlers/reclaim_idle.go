@@ -13,10 +13,13 @@ import (
 // docs/tables.md.
 const historyKept = 30
 
+// historyAtOnce is about how many rows one run deletes of all clusters together:
+// some seconds of work. The next run goes on.
+const historyAtOnce = 5000
+
 // reclaimIdle asks for a sweep of every cluster, and has the ledger delete what
-// is too old: a bounded number of rows each time, as the next run goes on. The sweeps run as scale_down,
-// each in its cluster's session, so that they never run beside a decision for
-// the same cluster.
+// is too old. The sweeps run as scale_down, each in its cluster's session, so
+// that they never run beside a decision for the same cluster.
 func (a *app) reclaimIdle(ctx context.Context, _ invocation, log *logRecord) error {
 	var failed []error
 	for _, cluster := range a.Clusters {
@@ -31,6 +34,9 @@ func (a *app) reclaimIdle(ctx context.Context, _ invocation, log *logRecord) err
 		n, err := a.History.Purge(ctx, cluster, a.Now().AddDate(0, 0, -historyKept))
 		if purged += n; err != nil {
 			failed = append(failed, err)
+		}
+		if purged >= historyAtOnce {
+			break
 		}
 	}
 	log.add("purged", purged)
