@@ -105,8 +105,10 @@ func (a *standIn) snapshot() event.QueuePressure {
 }
 
 // message is the snapshot as the agent sends it.
-func (a *standIn) message() (bus.Message, error) {
-	m, err := a.snapshot().Encode()
+func (a *standIn) message() (bus.Message, error) { return sendable(a.snapshot().Encode()) }
+
+// sendable is an encoded event as it is sent.
+func sendable(m event.Message, err error) (bus.Message, error) {
 	if err != nil {
 		return bus.Message{}, err
 	}
@@ -124,19 +126,36 @@ func (a *standIn) publish(ctx context.Context) (began time.Time, call functionsh
 	if err != nil {
 		return began, call, err
 	}
+	return a.send(ctx, "queue-pressure", m)
+}
+
+// sweep has scale_down look at everything, and waits until it has.
+func (a *standIn) sweep(ctx context.Context) error {
+	now := time.Now().UTC()
+	m, err := sendable(event.ScaleDownTimer{Cluster: a.cluster, Purpose: event.Recheck, Generation: now.UnixMilli(), Due: now}.Encode(now))
+	if err != nil {
+		return err
+	}
+	_, _, err = a.send(ctx, "scale-down", m)
+	return err
+}
+
+// send sends a message and waits until its call has ended. began is the moment
+// before it was sent.
+func (a *standIn) send(ctx context.Context, queue string, m bus.Message) (began time.Time, call functionshost.Invocation, err error) {
 	ended := a.site.calls.expect(m.ID)
 	began = time.Now()
-	if err := a.site.client.Send(ctx, "queue-pressure", m); err != nil {
+	if err := a.site.client.Send(ctx, queue, m); err != nil {
 		return began, call, err
 	}
 	select {
 	case call = <-ended:
 		if call.Err != nil {
-			return began, call, fmt.Errorf("snapshot %s: %w", m.ID, call.Err)
+			return began, call, fmt.Errorf("message %s of %s: %w", m.ID, queue, call.Err)
 		}
 		return began, call, nil
 	case <-ctx.Done():
-		return began, call, fmt.Errorf("wait for the call of snapshot %s: %w", m.ID, ctx.Err())
+		return began, call, fmt.Errorf("wait for the call of message %s of %s: %w", m.ID, queue, ctx.Err())
 	}
 }
 

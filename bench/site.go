@@ -178,6 +178,9 @@ func (s *site) startBus(ctx context.Context, queues []servicebusemu.QueueConfig)
 	return nil
 }
 
+// pressureInstances is how many processes serve queue_pressure.
+func (s *site) pressureInstances() int { return cmp.Or(s.instances, 2) }
+
 // startHost runs the packaged app as Flex Consumption does. tables is the connection string of the tables.
 func (s *site) startHost(ctx context.Context, tables string) error {
 	settings := appSettings(s.connection, tables, s.policies)
@@ -187,7 +190,7 @@ func (s *site) startHost(ctx context.Context, tables string) error {
 		return err
 	}
 	s.host, err = functionshost.New(functionshost.Config{
-		AppDir: app, Settings: settings, Flex: true, Instances: map[string]int{"queue_pressure": cmp.Or(s.instances, 2)},
+		AppDir: app, Settings: settings, Flex: true, Instances: map[string]int{"queue_pressure": s.pressureInstances()},
 		DrainTimeout: 3 * time.Second, Logger: s.logger(), OnInvocation: s.calls.ended,
 	})
 	if err != nil {
