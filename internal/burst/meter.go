@@ -61,12 +61,14 @@ func readMeters(now time.Time, p Policy, f Facts, old []Meter, books *bookkeeper
 		meters[i] = Meter{Nodearray: a.Name, At: later(now, readAt[a.Name]).UTC(), Rate: a.Price}
 		index[a.Name] = i
 	}
+	waiting := make([]pool, len(p.Nodearrays))
 	for i := range f.Nodes {
 		n := &f.Nodes[i]
 		at, known := index[n.Nodearray]
 		if !known {
 			continue
 		}
+		waiting[at].see(n)
 		switch n.use() {
 		case usedToBoot:
 			meters[at].Booting++
@@ -75,7 +77,49 @@ func readMeters(now time.Time, p Policy, f Facts, old []Meter, books *bookkeeper
 		case usedNot, usedByJob:
 		}
 	}
+	for i := range f.Running {
+		if at, known := index[f.Running[i].Nodearray]; known {
+			waiting[at].take(&f.Running[i])
+		}
+	}
+	for at := range waiting {
+		meters[at].Booting += waiting[at].idleUntilStart()
+	}
 	meters = slices.DeleteFunc(meters, func(m Meter) bool { return m.Booting+m.Idle == 0 })
 	slices.SortFunc(meters, func(a, b Meter) int { return cmp.Compare(a.Nodearray, b.Nodearray) })
 	return meters
+}
+
+// pool counts the nodes of a nodearray that are up and allocated to jobs that
+// have not begun: Slurm begins a job when the last of its nodes has booted, and
+// bills no time before. What the others cost until then belongs to the boot.
+type pool struct {
+	waking, busy, configuring, running int
+}
+
+func (p *pool) see(n *Node) {
+	switch n.Slurm {
+	case Waking, PoweringUp, DownPoweringUp:
+		p.waking++
+	case Busy:
+		if n.Supply.bills() {
+			p.busy++
+		}
+	case SlurmUnknown, Undefined, PoweredDown, Fenced, Drained, Idle, Reserved, DrainedUp, Down, NotResponding,
+		PowerDownPending, PoweringDown, DownPoweredDown, StuckPoweredDown, slurmStates:
+	}
+}
+
+func (p *pool) take(r *RunningJob) {
+	if r.Configuring {
+		p.configuring += max(0, r.Nodes)
+	} else {
+		p.running += max(0, r.Nodes)
+	}
+}
+
+// idleUntilStart is how many nodes wait for others. Where jobs share nodes it
+// counts too few rather than too many.
+func (p *pool) idleUntilStart() int {
+	return max(0, min(p.configuring-p.waking, p.busy-p.running))
 }

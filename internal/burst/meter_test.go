@@ -56,6 +56,40 @@ func TestAMeterCountsVMsWithoutAJob(t *testing.T) {
 	}
 }
 
+// A job on many nodes begins when the last of them has booted: the others are
+// up, are allocated, and no job pays for them until then.
+func TestAMeterCountsNodesThatWaitForTheOthersOfTheirJob(t *testing.T) {
+	job := func(nodes int, configuring bool) RunningJob {
+		return RunningJob{ID: "7", Nodearray: "htc", Nodes: nodes, Configuring: configuring}
+	}
+	for name, c := range map[string]struct {
+		nodes   []Node
+		running []RunningJob
+		want    int
+	}{
+		"three are up and one boots":                {slices.Concat(in("htc", 3, Busy, Ready), in("htc", 1, PoweringUp, Booting)), []RunningJob{job(4, true)}, 4},
+		"all are up and the job has not begun":      {in("htc", 4, Busy, Ready), []RunningJob{job(4, true)}, 4},
+		"the job has begun":                         {in("htc", 4, Busy, Ready), []RunningJob{job(4, false)}, 0},
+		"another job runs beside it":                {in("htc", 4, Busy, Ready), []RunningJob{job(2, true), job(2, false)}, 2},
+		"jobs that share a node are paid by one":    {in("htc", 1, Busy, Ready), []RunningJob{job(1, true), job(1, false)}, 0},
+		"nodes that are only wanted cost nothing":   {in("htc", 4, PoweringUp, Absent), []RunningJob{job(4, true)}, 0},
+		"a job whose nodes are not counted":         {in("htc", 2, Busy, Ready), []RunningJob{job(-1, true)}, 0},
+		"a job of another nodearray":                {in("htc", 2, Busy, Ready), []RunningJob{{ID: "7", Nodearray: "other", Nodes: 2, Configuring: true}}, 0},
+		"a job of a nodearray that nobody knows":    {in("htc", 2, Busy, Ready), []RunningJob{{ID: "7", Nodearray: "gone", Nodes: 2, Configuring: true}}, 0},
+		"more nodes in the queue than in the table": {in("htc", 2, Busy, Ready), []RunningJob{job(9, true)}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := 0
+			for _, m := range advance(origin, priced(), Facts{Nodes: c.nodes, Running: c.running}).Meters {
+				got += m.Booting + m.Idle
+			}
+			if got != c.want {
+				t.Errorf("%d nodes waste money, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 func TestWasteIsBookedWhereItFell(t *testing.T) {
 	waste := func(p Period, from time.Time, boot, idle Money, d time.Duration) Book {
 		return Book{Period: p, From: from, Nodearray: "htc", BootWaste: boot, IdleWaste: idle, WastedTime: d}
