@@ -30,6 +30,7 @@ type OverflowSummary struct {
 	MoneyCommitted money          `json:"money_committed"`
 	MoneySettled   money          `json:"money_settled"`
 	MoneyWasted    money          `json:"money_wasted"`
+	MoneyBilled    money          `json:"money_billed"`
 	IntentsOpen    int            `json:"intents_open"`
 	Rejected       int            `json:"rejected"`
 	DeadLetters    int            `json:"dead_letters"`
@@ -272,9 +273,37 @@ func (r *overflowRun) countMoney(ctx context.Context, c *counting, s *OverflowSu
 	if sum.accrued < inSlurm-most || sum.accrued > inSlurm+most {
 		c.wrong("money_settled: burstspend says %d millionths, Slurm's record of ended jobs %d", sum.accrued, inSlurm)
 	}
+	var doubt money
+	s.MoneyBilled, doubt = billed(r.world.Sim.Journal())
+	if diff := sum.accrued + sum.wasted - s.MoneyBilled; diff < -doubt || diff > doubt {
+		c.wrong("burstspend knows of %d millionths, settled or wasted, and the VMs cost %d", sum.accrued+sum.wasted, s.MoneyBilled)
+	}
 	if sum.committed != 0 {
 		c.wrong("%d millionths are still committed in burstspend, and no job is left", sum.committed)
 	}
+}
+
+// billed is what all VMs cost by CycleCloud's journal. doubt is how far the
+// product, which looks at most once a second and hears late that a VM has
+// vanished, may be from it.
+func billed(journal []cyclecloudsim.Entry) (sum, doubt money) {
+	const perNode = 10 * time.Second
+	created := map[string]cyclecloudsim.Entry{}
+	for _, e := range journal {
+		switch e.Event {
+		case cyclecloudsim.Created:
+			created[e.Name] = e
+		case cyclecloudsim.Terminated, cyclecloudsim.Vanished:
+			from, known := created[e.Name]
+			if !known {
+				continue
+			}
+			delete(created, e.Name)
+			sum += costOf(from.NodeArray, 1, e.Time.Sub(from.Time))
+			doubt += costOf(htcArray, 1, perNode)
+		}
+	}
+	return sum, doubt
 }
 
 // nodeCount counts the nodes of a hostlist.
