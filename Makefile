@@ -47,6 +47,9 @@ fuzz: ## every fuzz target for 30 s
 	grep -ro --include='*_test.go' 'func Fuzz[A-Za-z0-9_]*' internal cmd local handlers | while IFS=: read -r file target; do \
 		go test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime 30s || exit 1; done
 
+mutants: ## one-line faults of the core, each of which its tests must find; prints by which
+	go test -tags mutants ./internal/burst -run TestMutants -v -count=1 -timeout 30m
+
 golden: ## rewrite the golden files; read the diff before committing it
 	go test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' internal cmd local handlers test | xargs -n1 dirname | sort -u | sed 's,^,./,') -update
 

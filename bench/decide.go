@@ -10,9 +10,8 @@ import (
 	"github.com/slurmburst/slurmburst/internal/burst"
 )
 
-// measureDecide times burst.Decide with testing.Benchmark. Pending groups are
-// no facts of the core yet: only Slurm's nodes are, so 5,000 groups cost it
-// nothing.
+// measureDecide times burst.Decide with testing.Benchmark: with nodes alone, and
+// with jobs that wait.
 func measureDecide(ctx context.Context, b *bench) error {
 	const target = 10_000
 	sizes := []int{1000, target, 2 * target}
@@ -63,7 +62,7 @@ func measureDecide(ctx context.Context, b *bench) error {
 		what: "allocations per node at 10,000 nodes (1,000 and 20,000 alike)", value: allocations[target],
 		target: promise(allocations[2*target].median() < 1.2*allocations[1000].median()+0.1, "bounded: does not grow with the nodes"),
 	})
-	return nil
+	return measureOverflow(ctx, b)
 }
 
 // decideCPU measures Decide and its floor in turns, by the CPU of this process.

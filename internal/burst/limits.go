@@ -162,7 +162,7 @@ func (o *overflow) hasRoom(a *arrayDecision, nodes int) blocker {
 	}
 	if most := o.policy.MaxNodes; most > 0 {
 		have := 0
-		for _, other := range o.arrays {
+		for _, other := range o.ranked {
 			have += other.taken + other.promised
 		}
 		if have+fresh > most {
