@@ -36,8 +36,11 @@ type arrayDecision struct {
 	// waiting are the nodes of released jobs that wait for them, promised what
 	// idle nodes do not cover of them, idleFree what they leave of those.
 	waiting, promised, idleFree int
-	// offered are the powered-down nodes that Slurm may allocate.
-	offered int
+	// offered are the powered-down nodes that Slurm may allocate; startable those
+	// of them that are ready, and those that are idle. fencedFor is why Slurm may
+	// not have all.
+	offered, startable int
+	fencedFor          Reason
 }
 
 type commandTarget struct {

@@ -77,6 +77,8 @@ func Decide(now time.Time, p Policy, f Facts) Plan {
 		a.fence()
 		a.emit()
 	}
+	o.fencedOut()
+	o.endNotices()
 	o.emit()
 	d.remember()
 	for _, a := range d.ranked {

@@ -42,7 +42,26 @@ func (a *arrayDecision) fence() {
 	a.fenceUsable(occupied, len(occupied)+min(room, 0), why)
 	left := a.fenceUsable(usable, max(room, 0), why)
 	a.offered = back + min(max(room, 0), len(usable)+len(fenced))
+	a.tellApart(append(usable, fenced...), max(room, 0), back, why)
 	a.unfence(fenced, left)
+}
+
+// tellApart counts how many of the powered-down nodes Slurm may allocate at once,
+// and notes why not all of them.
+func (a *arrayDecision) tellApart(nodes []*Node, room, back int, why Reason) {
+	ready := 0
+	for _, n := range nodes {
+		if !a.cooling(n) {
+			ready++
+		}
+	}
+	switch {
+	case room < len(nodes):
+		a.fencedFor = why
+	case ready < len(nodes):
+		a.fencedFor = because(ReasonCooling, "names of %s rest for %s after an aborted boot", a.policy.Name, seconds(AbortCooldown))
+	}
+	a.startable = back + min(room, ready) + a.free
 }
 
 // allowance is how many powered-down nodes Slurm may allocate for all reasons

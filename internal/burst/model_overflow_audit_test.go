@@ -21,7 +21,9 @@ type auditor struct {
 	minute time.Time
 	// reasoned are the groups that the newest plan gave a reason.
 	reasoned map[string]Reason
-	slowest  time.Duration // to take a job back from a nodearray that rests
+	// refused is why nodes that a job had got were not made.
+	refused map[string]Reason
+	slowest time.Duration // to take a job back from a nodearray that rests
 }
 
 type letJob struct {
@@ -60,12 +62,29 @@ func (a *auditor) commit(f Facts, plan Plan, next Facts) {
 			run.seen = run.seen || run.job.id == r.ID && !r.Configuring && r.StartedAt.Equal(run.start)
 		}
 	}
+	for _, h := range plan.Holds {
+		a.refuse(f, h.Nodes, h.Reason)
+	}
+	for _, c := range plan.Commands {
+		a.refuse(f, c.Nodes, c.Reason)
+	}
 	for _, array := range a.policy.Nodearrays {
 		switch rests := next.Memory.OpenUntil(array.Name).After(a.now); {
 		case !rests:
 			delete(a.open, array.Name)
 		case a.open[array.Name].IsZero():
 			a.open[array.Name] = a.now
+		}
+	}
+}
+
+// refuse notes why jobs do not get the nodes that Slurm powers up for them.
+func (a *auditor) refuse(f Facts, names []NodeName, why Reason) {
+	for _, n := range f.Nodes {
+		if n.Slurm == PoweringUp && n.Supply == Absent && slices.Contains(names, n.Name) {
+			for _, job := range n.Jobs {
+				a.refused[job.ID] = why
+			}
 		}
 	}
 }
@@ -381,8 +400,18 @@ func (a *auditor) follow(j *burstJob) {
 	a.runs = append(a.runs, r)
 }
 
-// gaveUp notes a job that only the cloud could run and did not.
-func (a *auditor) gaveUp(j *burstJob) {}
+// gaveUp judges that a job which Slurm would start in the cloud and that did not
+// get its nodes for hours was given a reason.
+func (a *auditor) gaveUp(j *burstJob) {
+	at := slices.IndexFunc(a.admits, func(p Partition) bool { return p.Name == j.parts[0] })
+	switch p := a.admits[at]; {
+	case p.MaxTime > 0 && j.limit > p.MaxTime, p.MaxNodes > 0 && j.size > p.MaxNodes, p.AllowAccounts != nil && !slices.Contains(p.AllowAccounts, j.account):
+		return // Slurm says that itself
+	}
+	if _, said := a.reasoned[a.group(j).Key]; !said && a.refused[j.id].Code == "" {
+		a.breaks("job %s waited for %s in vain and nothing said why: %v", j.id, j.parts, a.reasoned)
+	}
+}
 
 // end judges the cluster when all is over.
 func (a *auditor) end() {

@@ -90,7 +90,7 @@ func (c *burstCluster) drawNodearray(rank int) Nodearray {
 	a := Nodearray{
 		Name: NodearrayName(name), Partition: "cloud-" + name, MachineType: "Standard_F4s_v2",
 		MaxNodes: 1 + c.IntN(3), Price: Money(1+c.IntN(20)) * 100_000, IdleTimeout: time.Minute, BootDeadline: 3 * time.Minute,
-		BootTime: c.span(20, 100), MaxPlacementGroup: maybe(c.world, 6, 1), CPUs: 4,
+		BootTime: c.span(20, 100), MaxPlacementGroup: maybe(c.world, 10, 1), CPUs: 4,
 		Features: maybe(c.world, 2, []string{"big"}), Spot: c.IntN(3) == 0,
 		StepUp: maybe(c.world, 5, Step{1 + c.IntN(2), c.span(60, 200)}), StepDown: maybe(c.world, 8, Step{1, c.span(30, 90)}),
 		CooldownUp: maybe(c.world, 8, c.span(20, 120)), CooldownDown: maybe(c.world, 8, c.span(20, 120)),
@@ -107,7 +107,7 @@ func (c *burstCluster) drawNodearray(rank int) Nodearray {
 
 func (c *burstCluster) drawRules(arrays []Nodearray) []Overflow {
 	rule := func() Overflow {
-		o := Overflow{Partition: "local", Waiting: c.drawWaiting(), MaxJobCost: maybe(c.world, 6, Money(20_000+c.IntN(200_000)))}
+		o := Overflow{Partition: "local", Waiting: c.drawWaiting(), MaxJobCost: maybe(c.world, 6, Money(100_000+c.IntN(1_000_000)))}
 		for _, a := range arrays {
 			if c.IntN(6) > 0 {
 				o.Nodearrays = append(o.Nodearrays, a.Name)
@@ -131,7 +131,7 @@ func (c *burstCluster) drawRules(arrays []Nodearray) []Overflow {
 func (c *burstCluster) drawWaiting() Waiting {
 	return oneOf(c.world,
 		Waiting{Rule: WaitingImmediate}, Waiting{Rule: WaitingImmediate}, Waiting{Rule: WaitingWait, Wait: c.span(5, 120)},
-		Waiting{Rule: WaitingPressure, Drain: c.span(30, 300)}, Waiting{Rule: WaitingWeighted, Kappa: 0.3 * c.Float64()})
+		Waiting{Rule: WaitingPressure, Drain: c.span(30, 300)}, Waiting{Rule: WaitingWeighted, Kappa: 0.1 * c.Float64()})
 }
 
 // drawBudgets draws budgets of the size of a few jobs.
@@ -145,10 +145,14 @@ func (c *burstCluster) drawBudgets(arrays []Nodearray) []Budget {
 		case 1:
 			b.Scope, b.Name = ScopeAccount, oneOf(c.world, modelAccounts...)
 		}
-		b.Hard = maybe(c.world, 1, Money(100_000+c.IntN(2_000_000)))
+		dearest := Money(0)
+		for _, a := range arrays {
+			dearest = max(dearest, a.Price)
+		}
+		b.Hard = dearest + Money(c.IntN(int(2*dearest))) // a policy whose budget pays for no node-hour is refused
 		b.Medium = maybe(c.world, 3, b.Hard/2)
 		b.Soft = maybe(c.world, 2, b.Hard/3)
-		b.MediumJobCost = Money(c.IntN(100_000))
+		b.MediumJobCost = Money(c.IntN(int(dearest)))
 		same := func(o Budget) bool { return o.Scope == b.Scope && o.Name == b.Name && o.Period == b.Period }
 		if !slices.ContainsFunc(budgets, same) {
 			budgets = append(budgets, b)
@@ -161,12 +165,15 @@ func (c *burstCluster) drawBudgets(arrays []Nodearray) []Budget {
 // on-prem, some straight to a nodearray.
 func (c *burstCluster) drawJobs() {
 	until := int(c.calm.Sub(c.start)/time.Second) * 2 / 3
+	if c.IntN(2) == 0 {
+		until = 100 // all come at once
+	}
 	c.up = map[string]bool{}
 	for _, a := range c.policy.Nodearrays {
 		p := Partition{Name: a.Partition, Up: true}
-		p.MaxTime = maybe(c.world, 8, c.span(120, 400))
-		p.MaxNodes = maybe(c.world, 8, 1)
-		p.AllowAccounts = maybe(c.world, 8, []string{oneOf(c.world, modelAccounts...)})
+		p.MaxTime = maybe(c.world, 10, c.span(400, 3600))
+		p.MaxNodes = maybe(c.world, 12, 1)
+		p.AllowAccounts = maybe(c.world, 12, []string{oneOf(c.world, modelAccounts...)})
 		c.admits = append(c.admits, p)
 		c.up[a.Partition] = true
 	}
@@ -174,10 +181,10 @@ func (c *burstCluster) drawJobs() {
 	for shape := range shapes {
 		j := burstJob{
 			account: oneOf(c.world, modelAccounts...), user: oneOf(c.world, modelUsers...), came: c.now.Add(c.span(0, until)),
-			parts: []string{"local"}, feature: maybe(c.world, 6, "big"), nodeList: c.IntN(25) == 0,
+			parts: []string{"local"}, feature: maybe(c.world, 10, "big"), nodeList: c.IntN(25) == 0,
 		}
 		j.size, j.batch, j.length = 1+c.IntN(c.local), c.IntN(4) > 0, c.span(10, 240)
-		j.limit = j.length.Truncate(time.Minute) + time.Duration(1+c.IntN(8))*time.Minute
+		j.limit = j.length.Truncate(time.Minute) + time.Duration(1+c.IntN(oneOf(c.world, 8, 90)))*time.Minute
 		if direct := c.IntN(5) == 0; direct {
 			a := c.policy.Nodearrays[c.IntN(len(c.policy.Nodearrays))]
 			j.parts, j.size, j.feature, j.nodeList = []string{a.Partition}, 1+c.IntN(a.MaxNodes), "", false
@@ -185,7 +192,7 @@ func (c *burstCluster) drawJobs() {
 		if c.IntN(12) == 0 {
 			j.held = j.came.Add(c.span(10, 200))
 		}
-		tasks := 1 + c.IntN(4)
+		tasks := 1 + c.IntN(5)
 		if c.crowd && shape == 0 {
 			tasks, j.length, j.limit, j.size, j.parts = 320, 4*time.Second, time.Minute, 1, []string{"local"}
 		}

@@ -83,7 +83,7 @@ func newBurstCluster(seed uint64) *burstCluster {
 			w.nodes[name] = &modelNode{name: name, state: PoweredDown, since: w.now}
 			w.array.Nodes = append(w.array.Nodes, name)
 		}
-		c.capacity = append(c.capacity, a.MaxNodes+w.IntN(4)-1)
+		c.capacity = append(c.capacity, max(a.MaxNodes+w.IntN(6)-1, 1)-maybe(w, 8, 1))
 		c.scarce = append(c.scarce, time.Time{})
 	}
 	return c
@@ -354,7 +354,7 @@ func (c *burstCluster) makes(request string, array int, names []NodeName) (taken
 func (c *burstCluster) makeVM(request string, name NodeName) {
 	c.made++
 	vm := &modelVM{id: fmt.Sprintf("vm-%d", c.made), made: c.now, booted: c.now.Add(c.span(10, 150))}
-	if c.chance(12) {
+	if c.chance(16) {
 		vm.kept = c.now.Add(c.span(200, 900))
 	}
 	if c.chance(6) {

@@ -34,6 +34,9 @@ func (o *overflow) newNotices() *notices {
 	for _, t := range o.memory.Noticed {
 		n.told[t.Job] = t.Code
 	}
+	if !o.now.Before(o.memory.NoticesFrom.Add(time.Minute)) {
+		o.memory.Notices = 0
+	}
 	for i := range o.facts.Groups {
 		g := &o.facts.Groups[i]
 		n.cut = n.cut || g.Count > len(g.Jobs)
@@ -67,9 +70,6 @@ func (o *overflow) notice(j *judgement) {
 	if o.policy.Shadow {
 		return
 	}
-	if !o.now.Before(o.memory.NoticesFrom.Add(time.Minute)) {
-		o.memory.Notices = 0
-	}
 	for _, job := range j.kept {
 		if !o.tell(wholeArray(job), j.keptWhy) {
 			break
@@ -85,14 +85,15 @@ func (o *overflow) notice(j *judgement) {
 	}
 }
 
-// tellLast tells arrays that tasks of theirs went to the cloud, where no task
+// endNotices tells arrays that tasks of theirs went to the cloud, where no task
 // waits: of an array, why the rest waits is what counts.
-func (o *overflow) tellLast() {
+func (o *overflow) endNotices() {
 	for _, t := range o.told.last {
 		if !o.tell(t.job, t.why) {
-			return
+			break
 		}
 	}
+	o.rememberNotices()
 }
 
 // tell tells one job or array, unless it was told the same, or another of its

@@ -23,6 +23,8 @@ type overflow struct {
 	local  map[string]LocalPartition
 	sends  []sending
 	told   *notices
+	// direct are the groups that their owners sent to the cloud.
+	direct []*Group
 }
 
 // sending collects the jobs that get one command for one reason.
@@ -86,8 +88,6 @@ func (o *overflow) run() {
 	for _, j := range judged {
 		o.decide(j)
 	}
-	o.tellLast()
-	o.rememberNotices()
 	o.gatePartitions()
 }
 
@@ -126,7 +126,7 @@ func (j *judgement) tell(job string, why Reason) { j.told = append(j.told, telli
 
 // eligible sorts the groups and judges each without regard to the others.
 // Groups that no rule speaks of and that we never touched are left out: they
-// are none of our business.
+// are none of our business, unless the fence keeps them out of the cloud.
 func (o *overflow) eligible() []*judgement {
 	all := make([]judgement, len(o.facts.Groups))
 	judged := make([]*judgement, 0, len(all))
@@ -138,6 +138,9 @@ func (o *overflow) eligible() []*judgement {
 		home := o.home(g)
 		rules := o.rulesFor(home)
 		if len(rules) == 0 && len(j.ours) == 0 {
+			if len(home) == 0 {
+				o.direct = append(o.direct, g)
+			}
 			continue
 		}
 		j.run = o.memory.expectedRun(g.Account, g.User, g.TimeLimit)
