@@ -21,7 +21,7 @@ type auditor struct {
 	minute time.Time
 	// reasoned are the groups that the newest plan gave a reason.
 	reasoned map[string]Reason
-	// refused is why nodes that a job had got were not made.
+	// refused is why a job was held, or nodes that it had got were not made.
 	refused map[string]Reason
 	slowest time.Duration // to take a job back from a nodearray that rests
 }
@@ -107,6 +107,9 @@ func (a *auditor) oneReason(f Facts, plan Plan, _ Facts) error {
 		at := slices.IndexFunc(f.Groups, func(g Group) bool { return g.Key == v.Group })
 		if at < 0 {
 			return fmt.Errorf("gives a verdict to %q, which does not wait", v.Group)
+		}
+		for _, job := range f.Groups[at].Jobs {
+			a.refused[job] = v.Reason
 		}
 		if len(v.Released)+v.Held != f.Groups[at].Count {
 			return fmt.Errorf("releases %d and holds %d of the %d jobs of %s", len(v.Released), v.Held, f.Groups[at].Count, v.Group)

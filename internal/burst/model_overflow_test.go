@@ -2,6 +2,7 @@ package burst
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -27,7 +28,7 @@ func TestTheOverflowModelKeepsEveryPromise(t *testing.T) {
 		}
 		return
 	}
-	seeds := uint64(300)
+	seeds := uint64(100)
 	if text := os.Getenv("SLURMBURST_OVERFLOW_SEEDS"); text != "" {
 		more, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
@@ -64,12 +65,18 @@ func TestTheOverflowModelKeepsEveryPromise(t *testing.T) {
 		sum.plus(sums[i])
 	}
 	t.Logf("%d clusters: %+v", seeds, sum)
+	if sum.cloud < int(seeds)/2 || sum.done < 4*int(seeds) || sum.lost > sum.done/5 || sum.conflicts == 0 || sum.crashes == 0 {
+		t.Error("the clusters are not what they should be")
+	}
 	for _, e := range Explanations() {
-		if sum.met[e.Code] == 0 {
-			t.Logf("no cluster ever met the reason %s", e.Code)
+		if sum.met[e.Code] == 0 && seeds >= 300 && !slices.Contains(elsewhere, e.Code) && !slices.Contains(rare, e.Code) {
+			t.Errorf("no cluster ever met the reason %s", e.Code)
 		}
 	}
 }
+
+// rare are reasons that a few hundred clusters need not meet.
+var rare = []Code{ReasonVanished, ReasonOldGeneration, ReasonVMMissing, ReasonDown, ReasonStale, ReasonRevoked, ReasonMoved}
 
 // overflowSum is what happened in many clusters.
 type overflowSum struct {
