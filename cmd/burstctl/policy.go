@@ -82,7 +82,11 @@ func (c *ctl) policyCheckCommand() *cobra.Command {
 				}
 			}
 			if err != nil {
-				return fmt.Errorf("%w: %d problems in %s", errRefused, len(result.Problems), flat(args[0]))
+				problems := "1 problem"
+				if n := len(result.Problems); n != 1 {
+					problems = fmt.Sprintf("%d problems", n)
+				}
+				return fmt.Errorf("%w: %s in %s", errRefused, problems, flat(args[0]))
 			}
 			return nil
 		},

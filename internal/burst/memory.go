@@ -95,6 +95,9 @@ type CloudJob struct {
 	// may start in the cloud.
 	StartedAt time.Time `json:"startedAt,omitzero"`
 	RevokedAt time.Time `json:"revokedAt,omitzero"`
+	// Listed says that a snapshot showed the waiting job with the partition of its
+	// nodearray: it is not among unnamed jobs that wait on-prem only.
+	Listed bool `json:"listed,omitempty"`
 	// Tried are the nodearrays that failed the job.
 	Tried []NodearrayName `json:"tried,omitempty"`
 	// MissingAt is the first snapshot that did not know the job.

@@ -234,6 +234,9 @@ func (a *advancing) lookAtGroups() hiding {
 				continue
 			}
 			j.MissingAt = Position{}
+			if array, there := a.arrays[j.Nodearray]; there && j.RevokedAt.IsZero() && slices.Contains(group.Partitions, array.Partition) {
+				j.Listed = true
+			}
 			a.known[i] = jobWaiting
 		}
 		if group.Count <= len(group.Jobs) {
@@ -258,7 +261,12 @@ func (a *advancing) miss(i int, hidden hiding) {
 	if !j.StartedAt.IsZero() {
 		hiding = hidden.again
 	}
-	maybe := a.facts.Cut || slices.ContainsFunc(j.Home, func(name string) bool { return hiding[name] })
+	maybe := a.facts.Cut
+	if !j.Listed || !j.RevokedAt.IsZero() {
+		// Most jobs of a long queue are not named, so a released one that started
+		// on-prem or was cancelled would hold its money as long as the queue lasts.
+		maybe = maybe || slices.ContainsFunc(j.Home, func(name string) bool { return hiding[name] })
+	}
 	if array, known := a.arrays[j.Nodearray]; known {
 		maybe = maybe || hiding[array.Partition]
 	} else {

@@ -37,6 +37,7 @@ func begun(ago time.Duration) func(*CloudJob) {
 func missing(j *CloudJob) { j.MissingAt = Position{1, 4} }
 func revoked(j *CloudJob) { j.RevokedAt, j.Committed = origin.Add(-time.Minute), 0 }
 func shadow(j *CloudJob)  { j.Shadow = true }
+func listed(j *CloudJob)  { j.Listed = true }
 
 // renewed commits all of a job's time limit now.
 func renewed(j *CloudJob) {
@@ -181,7 +182,7 @@ var advances = []struct {
 	{
 		name: "a job that is there again waits as before",
 		was:  []CloudJob{released(missing)}, facts: Facts{Groups: queued(1, "local", "htc-part")},
-		want: []CloudJob{released()},
+		want: []CloudJob{released(listed)},
 	},
 	{
 		name: "a job may be among those that its nodearray's partition does not name",
@@ -192,6 +193,25 @@ var advances = []struct {
 		name: "a job may be among those that its own partition does not name",
 		was:  []CloudJob{released(revoked, missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"local"}, Count: 2, Jobs: []string{"8"}}}},
 		want: []CloudJob{released(revoked, missing)},
+	},
+	{
+		name: "a job that had the cloud in its list is not among those of its own partition",
+		was:  []CloudJob{released(listed, missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"local"}, Count: 2, Jobs: []string{"8"}}}},
+	},
+	{
+		name: "a job that had the cloud in its list may be among others that have",
+		was:  []CloudJob{released(listed, missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"local", "htc-part"}, Count: 2, Jobs: []string{"8"}}}},
+		want: []CloudJob{released(listed, missing)},
+	},
+	{
+		name: "a job that was taken back may be among those of its own partition again",
+		was:  []CloudJob{released(listed, revoked, missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"local"}, Count: 2, Jobs: []string{"8"}}}},
+		want: []CloudJob{released(listed, revoked, missing)},
+	},
+	{
+		name: "a job whose release Slurm did not show may be among those of its own partition",
+		was:  []CloudJob{released(missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"local"}, Count: 2, Jobs: []string{"8"}}}},
+		want: []CloudJob{released(missing)},
 	},
 	{
 		name: "a job is not among those of other partitions",

@@ -120,9 +120,9 @@ func TestParseRefuses(t *testing.T) {
 		text string
 		want string // the whole error
 	}{
-		{"an empty file", "", "file holds no policy, or several YAML documents (want exactly one)"},
-		{"only a comment", "# nothing\n", "file holds no policy, or several YAML documents (want exactly one)"},
-		{"two documents", sound + "---\n" + sound, "file holds no policy, or several YAML documents (want exactly one)"},
+		{"an empty file", "", "line 1: the file holds no policy, or several YAML documents (want exactly one)"},
+		{"only a comment", "# nothing\n", "line 1: the file holds no policy, or several YAML documents (want exactly one)"},
+		{"two documents", sound + "---\n" + sound, "line 1: the file holds no policy, or several YAML documents (want exactly one)"},
 		{"a list", "- a\n", "line 1: is not a mapping (got sequence)"},
 		{"bad YAML", "version: [1\n", "line 1: sequence end token ']' not found"},
 		{

@@ -51,7 +51,7 @@ func parseYAML(data []byte) (ast.Node, error) {
 		return nil, yamlError(err)
 	}
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return nil, fmt.Errorf("file holds no policy, or several YAML documents (want exactly one)")
+		return nil, fmt.Errorf("line 1: the file holds no policy, or several YAML documents (want exactly one)")
 	}
 	return file.Docs[0].Body, nil
 }
