@@ -163,6 +163,11 @@ func (a *auditor) releases(f Facts, plan Plan, _ Facts) error {
 // affordable: who is let in fits all budgets and shares at that moment.
 func (a *auditor) affordable(f Facts, plan Plan, next Facts) error {
 	entering := a.entering(f, plan)
+	for id, l := range a.let { // its owner took it back
+		if l.job.nodes == nil && !holdsMoney(next, id, l.nodearray) {
+			delete(a.let, id)
+		}
+	}
 	for _, b := range a.policy.Budgets {
 		var big, small, least Money
 		for _, l := range entering {
@@ -411,7 +416,7 @@ func (a *auditor) gaveUp(j *burstJob) {
 	case p.MaxTime > 0 && j.limit > p.MaxTime, p.MaxNodes > 0 && j.size > p.MaxNodes, p.AllowAccounts != nil && !slices.Contains(p.AllowAccounts, j.account):
 		return // Slurm says that itself
 	}
-	if _, said := a.reasoned[a.group(j).Key]; !said && a.refused[j.id].Code == "" {
+	if _, said := a.reasoned[a.group(j).Key]; !said && a.refused[j.id].Code == "" && a.names >= len(a.jobs) {
 		a.breaks("job %s waited for %s in vain and nothing said why: %v", j.id, j.parts, a.reasoned)
 	}
 }
