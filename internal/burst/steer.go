@@ -73,6 +73,9 @@ func (o *overflow) rehome(j *judgement, record *CloudJob) Reason {
 		return Reason{}
 	}
 	if len(home) < len(j.group.Partitions) {
+		if len(record.Home) == 0 { // its owner's job has become one like those that were released
+			o.arrays[record.Nodearray].promise(record.Nodes)
+		}
 		record.Home = home
 		o.keep(*record)
 		return Reason{}
