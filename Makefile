@@ -27,6 +27,7 @@ test: unit ratios e2e ## everything: unit, contract and race tests, ratios to a 
 unit: setup build package ## unit and contract tests with the race detector
 	$(GO_TEST) -timeout 10m ./...
 	$(GO_TEST) -tags crashpoints -v ./internal/reconcile ./internal/agent -run CrashPoints
+	GOGC=400 SLURMBURST_OVERFLOW_SEEDS=10000 go test -timeout 10m ./internal/burst -run TheOverflowModel
 
 ratios: setup build package ## fails when a ratio to a floor of the same run has doubled since bench/baseline.json
 	go run ./bench --short

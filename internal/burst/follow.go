@@ -273,9 +273,16 @@ func (a *arrayDecision) confirm(n *Node) {
 		a.look(n)
 		return
 	}
-	if !a.blocked(n) {
-		a.command(PowerDownDone, n.Name, because(ReasonConfirmedAbsent, "CycleCloud no longer lists the node"))
+	if a.blocked(n) {
+		return
 	}
+	if a.cooling(n) {
+		// Slurm could allocate the name again before its fence stands, most of all
+		// to the very job that the abort has requeued.
+		a.hold(n.Name, because(ReasonCooling, "the name rests for %s after an aborted boot", seconds(AbortCooldown)))
+		return
+	}
+	a.command(PowerDownDone, n.Name, because(ReasonConfirmedAbsent, "CycleCloud no longer lists the node"))
 }
 
 // reopen handles a VM under a powered-down name. Its slurmd may register at any
