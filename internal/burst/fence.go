@@ -58,7 +58,7 @@ func (a *arrayDecision) tellApart(nodes []*Node, room, back int, why Reason) {
 	switch {
 	case room < len(nodes):
 		a.fencedFor = why
-	case ready < len(nodes):
+	case ready < len(nodes), slices.ContainsFunc(a.nodes, func(n *Node) bool { return n.Slurm == PoweringDown && a.cooling(n) }):
 		a.fencedFor = because(ReasonCooling, "names of %s rest for %s after an aborted boot", a.policy.Name, seconds(AbortCooldown))
 	}
 	a.startable = back + min(room, ready) + a.free
