@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -204,7 +205,17 @@ func TestACommitWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 	var lose atomic.Bool
 	var lost atomic.Int32
 	lossy := transport(func(r *http.Request) (*http.Response, error) {
-		got, err := http.DefaultClient.Do(r)
+		// net/http may still read the body when the answer is there, and the SDK
+		// rewinds its own at once: it gets a copy.
+		own := r.Clone(r.Context())
+		if r.Body != nil {
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				return nil, err
+			}
+			own.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		got, err := http.DefaultClient.Do(own)
 		if err == nil && strings.HasSuffix(r.URL.Path, "$batch") && lose.CompareAndSwap(true, false) {
 			_ = got.Body.Close()
 			lost.Add(1)
