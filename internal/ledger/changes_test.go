@@ -3,6 +3,8 @@ package ledger
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -58,17 +60,57 @@ func TestChangesReachBackAsFarAsPromised(t *testing.T) {
 	if c.Since != 1400-maxCommits {
 		t.Errorf("400 small commits: known since %d", c.Since)
 	}
-	// 2,500 nodes that come and go three times, and what follows.
+	// 10,000 nodes come and go sixty times, and what follows.
 	var wave []string
-	for n := range 2500 {
+	for n := range 10_000 {
 		wave = append(wave, fmt.Sprintf("large-%d", n+1))
 	}
-	for r := int64(1401); r <= 1403; r++ {
+	for r := int64(1401); r <= 1460; r++ {
 		c = c.With(r, wave)
 	}
-	if got, known := c.After(1350, 1403); !known || len(got) != 2500+51 {
+	if got, known := c.After(1350, 1460); !known || len(got) != 10_000+51 {
 		t.Errorf("%d nodes, known %v since %d, %d bytes", len(got), known, c.Since, len(c.frames))
 	}
+	// Every third of them, at random, is the worst that a history can meet.
+	scattered := Cluster{Revision: 1000}.Begin()
+	random := rand.New(rand.NewPCG(1, 2))
+	for r := int64(1001); r <= 1012; r++ {
+		scattered = scattered.With(r, slices.DeleteFunc(slices.Clone(wave), func(string) bool { return random.IntN(3) > 0 }))
+	}
+	if _, known := scattered.After(1000, 1012); !known {
+		t.Errorf("12 commits of 3,333 scattered names: known since %d, %d bytes", scattered.Since, len(scattered.frames))
+	}
+}
+
+// Names are Slurm's NodeName and what CycleCloud calls a node: digits anywhere,
+// zeros before them, none at all.
+func TestRunsGiveBackTheNamesTheyWereMadeOf(t *testing.T) {
+	name := rapid.OneOf(
+		rapid.StringMatching(`(htc|htc-|a7-|/|)[0-9]{0,25}`), rapid.StringMatching(`[a-c]{0,2}0{0,3}[0-9]{0,2}`), rapid.String(),
+		rapid.Custom(func(t *rapid.T) string { return fmt.Sprintf("htc-%d", rapid.IntRange(0, 120).Draw(t, "n")) }),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		names := rapid.SliceOf(name).Draw(t, "names")
+		got, err := readRuns(appendRuns(nil, runsOf(names)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		slices.Sort(names)
+		if want := slices.Compact(names); !slices.Equal(got, want) {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	})
+}
+
+func FuzzReadRuns(f *testing.F) {
+	f.Add(appendRuns(nil, runsOf([]string{"htc-1", "htc-2", "login", "gpu007"})))
+	f.Add([]byte{1, 'x', 1, 1, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		if names, err := readRuns(stored); err == nil && len(names) > maxRunNames {
+			t.Errorf("%d names", len(names))
+		}
+	})
 }
 
 func TestABrokenHistoryIsNotBelieved(t *testing.T) {
