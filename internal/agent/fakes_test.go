@@ -36,6 +36,7 @@ type fakeSlurm struct {
 	deaf        bool  // updates change nothing
 	gate        slurm.PartitionState
 	asked       map[string]int
+	asking      func(what string) // called with every question
 	updates     []string
 	dropped     int
 }
@@ -71,6 +72,9 @@ func (s *fakeSlurm) change(f func(*fakeSlurm)) {
 func (s *fakeSlurm) ask(what string) (func(), error) {
 	s.mu.Lock()
 	s.asked[what]++
+	if s.asking != nil {
+		s.asking(what)
+	}
 	return s.mu.Unlock, s.down
 }
 
@@ -248,6 +252,7 @@ type fakeBus struct {
 	down      error // answered to every call
 	noSend    error // answered to every send
 	noSettle  error // answered to every settlement
+	noRenew   error // answered to every renewal
 	holder    *fakeSession
 	state     []byte
 	waiting   []bus.Received
@@ -389,7 +394,7 @@ func (s *fakeSession) SetState(_ context.Context, state []byte) error {
 func (s *fakeSession) RenewLock(context.Context) error {
 	done, err := s.enter()
 	defer done()
-	return err
+	return errors.Join(err, s.bus.noRenew)
 }
 
 func (s *fakeSession) Receive(ctx context.Context, limit int) ([]bus.Received, error) {
