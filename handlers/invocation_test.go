@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -71,14 +72,50 @@ func (h *history) Purge(_ context.Context, cluster string, _ time.Time) (int, er
 	return h.each, h.err
 }
 
-func TestMuchOldHistoryIsDeletedInSeveralRuns(t *testing.T) {
-	old := &history{each: 4000}
-	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = []string{"a", "b", "c", "d"}, old })
-	if code := w.post("reclaim_idle", "{}"); code != 200 {
-		t.Errorf("status %d; log %s", code, w.log)
+// The sweeps of many clusters come one after the other, so that no event waits
+// behind all of them, and all within a moment beside the five minutes to the next.
+func TestSweepsOfManyClustersAreSpread(t *testing.T) {
+	for count, last := range map[int]time.Duration{1: 0, 2: 500 * time.Millisecond, 200: 199 * 500 * time.Millisecond, 1000: 999 * 120 * time.Millisecond} {
+		w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(count), &history{} })
+		if code := w.post("reclaim_idle", "{}"); code != 200 {
+			t.Fatalf("%d clusters: status %d", count, code)
+		}
+		timers := w.outbox.timers
+		if got := timers[count-1].Due.Sub(timers[0].Due); len(timers) != count || got != last {
+			t.Errorf("%d clusters: %d sweeps, the last %v after the first, want %v", count, len(timers), got, last)
+		}
 	}
-	if len(w.outbox.timers) != 4 || !slices.Equal(old.clusters, []string{"a", "b"}) {
-		t.Errorf("%d sweeps asked for, want 4; deletions for %v, want a and b", len(w.outbox.timers), old.clusters)
+}
+
+func clusters(count int) (names []string) {
+	for i := range count {
+		names = append(names, fmt.Sprintf("cluster%d", i))
+	}
+	return names
+}
+
+func TestMuchOldHistoryIsDeletedInSeveralRuns(t *testing.T) {
+	for each, want := range map[int]int{0: 5, 4000: 2} { // of 60 clusters a twelfth, and not much at once
+		old := &history{each: each}
+		w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(60), old })
+		if code := w.post("reclaim_idle", "{}"); code != 200 {
+			t.Errorf("status %d; log %s", code, w.log)
+		}
+		if len(w.outbox.timers) != 60 || len(old.clusters) != want {
+			t.Errorf("%d rows each: %d sweeps asked for, want 60; deletions for %v, want %d", each, len(w.outbox.timers), old.clusters, want)
+		}
+	}
+}
+
+func TestEachClustersHistoryHasItsTurn(t *testing.T) {
+	old := &history{}
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(20), old })
+	for range 600 { // chance would leave one out once in 10^25 times
+		w.post("reclaim_idle", "{}")
+	}
+	slices.Sort(old.clusters)
+	if got := slices.Compact(old.clusters); len(got) != 20 {
+		t.Errorf("deletions for %v only", got)
 	}
 }
 
@@ -126,8 +163,8 @@ func TestWhatCannotBeDeletedKeepsNoSweepBack(t *testing.T) {
 	if code := w.post("reclaim_idle", "{}"); code != 500 {
 		t.Errorf("status %d although nothing could be deleted", code)
 	}
-	if len(w.outbox.timers) != 2 || len(old.clusters) != 2 {
-		t.Errorf("sweeps asked for %+v, deletions for %v: want a and b", w.outbox.timers, old.clusters)
+	if len(w.outbox.timers) != 2 || len(old.clusters) != 1 {
+		t.Errorf("sweeps asked for %+v, deletions for %v: want a and b, and one of them", w.outbox.timers, old.clusters)
 	}
 }
 
