@@ -29,6 +29,7 @@ var mayImport = map[string]struct {
 	"internal/fault":            {nil, "everybody imports it"},
 	"internal/fault/credential": {[]string{"internal/fault"}, "it knows Azure's credentials and nothing else"},
 	"internal/logging":          {nil, "everybody may import it"},
+	"internal/heap":             {nil, "commands call it before they do anything else"},
 	"internal/burst":            {nil, "the core is pure"},
 	"internal/spool":            {nil, "burst-hook has to start in milliseconds"},
 	"internal/slurm":            {[]string{"internal/fault"}, "it speaks Slurm and nothing else"},

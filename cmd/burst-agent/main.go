@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/slurmburst/slurmburst/internal/config"
+	"github.com/slurmburst/slurmburst/internal/heap"
 	"github.com/slurmburst/slurmburst/internal/logging"
 )
 
@@ -24,6 +25,14 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+const (
+	// garbage is how much may lie about, in percent of what is in use: a look at a
+	// long queue is over before it would have to be collected.
+	garbage = 400
+	// enough leaves the head node's memory to slurmctld, in bytes.
+	enough = 384 << 20
+)
 
 // run works until SIGTERM or SIGINT.
 func run(args []string, getenv func(string) string, environ []string, stdout, stderr io.Writer) error {
@@ -37,6 +46,7 @@ func run(args []string, getenv func(string) string, environ []string, stdout, st
 		fmt.Fprintln(stdout, version())
 		return nil
 	}
+	heap.Trade(getenv, garbage, enough)
 	settings, err := config.LoadAgent(getenv, environ)
 	if err != nil {
 		return err

@@ -11,11 +11,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/slurmburst/slurmburst/internal/config"
+	"github.com/slurmburst/slurmburst/internal/heap"
 	"github.com/slurmburst/slurmburst/internal/logging"
 )
 
@@ -28,28 +28,17 @@ func main() {
 }
 
 const (
-	// garbage is how much of it may lie beside what is in use, in percent: an
-	// event leaves much more behind than the process holds, and at Go's 100 a
-	// seventh of the CPU went into collecting it (2026-11-23, 200 clusters).
+	// garbage is how much may lie about, in percent of what is in use: with 200
+	// clusters, a seventh of the CPU went into collecting it (2026-11-23).
 	garbage = 400
-	// enough is from where on memory counts for more than CPU, in bytes: half of
-	// what an instance of Flex Consumption has (2,048 MB unless told otherwise).
+	// enough is half of what an instance of Flex Consumption has, in bytes (2,048
+	// MB unless it was told otherwise).
 	enough = 1 << 30
 )
 
-// frugal sets how the process uses memory, where its environment does not.
-func frugal(getenv func(string) string) {
-	if getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
-	}
-	if getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(enough)
-	}
-}
-
 // run serves until the host kills the process.
 func run(getenv func(string) string, environ []string, stdout, stderr io.Writer) error {
-	frugal(getenv)
+	heap.Trade(getenv, garbage, enough)
 	settings, err := config.LoadApp(getenv, environ)
 	if err != nil {
 		return err
