@@ -13,10 +13,10 @@ import (
 	"github.com/slurmburst/slurmburst/internal/fault"
 )
 
-// Changes is the row `changes`: which rows of nodes each of the newest commits
-// is about to write. Rows follow their commit; their names go with it, so that
-// a process that knows the rows as of some earlier commit reads by key what it
-// lacks, and need not have the service search a table for it.
+// Changes is the row `changes`: which rows of nodes and of groups each of the
+// newest commits is about to write. Rows follow their commit; their names go
+// with it, so that a process that knows the rows as of some earlier commit reads
+// by key what it lacks, and need not have the service search a table for it.
 //
 // The zero value knows nothing.
 type Changes struct {

@@ -36,7 +36,8 @@ type groupRows struct {
 }
 
 // loadGroups reads the rows of held groups: those written since this process
-// last did, or all of them where it has none or a sweep mistrusts them.
+// last did, or all of them where it has none or a sweep mistrusts them. Where the
+// commits in between announced none, nothing is read.
 func (p *pass) loadGroups(ctx context.Context) error {
 	if p.groups != nil {
 		return nil
@@ -45,24 +46,61 @@ func (p *pass) loadGroups(ctx context.Context) error {
 	if known.ledgerID != p.part.Cluster.LedgerID || p.trigger.sweep || known.revision > p.part.Cluster.Revision {
 		known = groupRows{}
 	}
-	since := int64(0)
-	if known.revision > 0 {
-		since = max(1, known.revision-overlap)
-	}
 	p.groups = make(map[string]ledger.Job, len(known.rows))
 	maps.Copy(p.groups, known.rows)
 	if known.revision != 0 && known.revision == p.part.Cluster.Revision {
 		return nil
 	}
-	read, err := p.Ledger.Groups(ctx, p.name, since)
-	if err != nil {
-		return fmt.Errorf("load groups: %w", err)
+	since := int64(0)
+	if known.revision > 0 {
+		since = max(1, known.revision-overlap)
 	}
-	for _, row := range read {
-		p.groups[row.ID] = row
+	if since == 0 || p.groupsMoved(since) {
+		read, err := p.Ledger.Groups(ctx, p.name, since)
+		if err != nil {
+			return fmt.Errorf("load groups: %w", err)
+		}
+		for _, row := range read {
+			p.groups[row.ID] = row
+		}
 	}
 	p.keepGroups(p.name, groupRows{ledgerID: p.part.Cluster.LedgerID, revision: p.part.Cluster.Revision, rows: maps.Clone(p.groups)})
 	return nil
+}
+
+// How the commits announce rows of groups, beside names of nodes: Slurm's names
+// have no '|'.
+const (
+	groupPut  = "group|"
+	groupDrop = "gone|"
+)
+
+func isGroup(name string) bool {
+	return strings.HasPrefix(name, groupPut) || strings.HasPrefix(name, groupDrop)
+}
+
+// groupsMoved reports whether the rows of groups have to be read to know what
+// the commits after a revision made of them. What they deleted is forgotten
+// here: no query would tell.
+func (p *pass) groupsMoved(since int64) bool {
+	named, known := p.part.Changes.After(since, p.part.Cluster.Revision)
+	if !known {
+		return true
+	}
+	moved := false
+	for name, at := range named {
+		if id, ok := strings.CutPrefix(name, groupDrop); ok {
+			if row, there := p.groups[id]; there && row.Revision < at {
+				delete(p.groups, id)
+			}
+		}
+		if id, ok := strings.CutPrefix(name, groupPut); ok {
+			row, there := p.groups[id]
+			// A row that was dropped since is not missed.
+			moved = moved || (!there || row.Revision < at) && at > named[groupDrop+id]
+		}
+	}
+	return moved
 }
 
 // groupChanges are the rows of groups to write and to delete.
@@ -73,6 +111,25 @@ type groupChanges struct {
 }
 
 func (c groupChanges) any() bool { return len(c.put)+len(c.drop) > 0 }
+
+// maxAnnounced bounds the groups that one commit names. The history of 50
+// commits has to fit one row, and names of groups are as good as random.
+const maxAnnounced = 50
+
+// names is how a commit announces the changes: by name, or that there are many.
+func (c groupChanges) names() []string {
+	if len(c.put)+len(c.drop) > maxAnnounced {
+		return []string{groupPut + "*"} // which no group is called: it is missed until it is long ago
+	}
+	names := make([]string, 0, len(c.put)+len(c.drop))
+	for _, row := range c.put {
+		names = append(names, groupPut+row.ID)
+	}
+	for _, row := range c.drop {
+		names = append(names, groupDrop+row.ID)
+	}
+	return names
+}
 
 // groupChanges compares what the plan holds with the rows. Facts that are too
 // old say nothing about groups.
