@@ -75,7 +75,7 @@ func (h *history) Purge(_ context.Context, cluster string, _ time.Time) (int, er
 // The sweeps of many clusters come one after the other, so that no event waits
 // behind all of them, and all within a moment beside the five minutes to the next.
 func TestSweepsOfManyClustersAreSpread(t *testing.T) {
-	for count, last := range map[int]time.Duration{1: 0, 2: 500 * time.Millisecond, 200: 199 * 500 * time.Millisecond, 1000: 999 * 120 * time.Millisecond} {
+	for count, last := range map[int]time.Duration{1: 0, 2: 1200 * time.Millisecond, 200: 199 * 1200 * time.Millisecond, 1000: 999 * 240 * time.Millisecond} {
 		w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(count), &history{} })
 		if code := w.post("reclaim_idle", "{}"); code != 200 {
 			t.Fatalf("%d clusters: status %d", count, code)

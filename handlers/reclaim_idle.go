@@ -27,9 +27,10 @@ const (
 const (
 	// sweepGap lies between the sweeps of two clusters. Each reads a whole list
 	// of nodes, and the events of all clusters would wait behind 200 of them.
-	sweepGap = 500 * time.Millisecond
-	// sweepSpread bounds how much later than the first the last sweep is.
-	sweepSpread = 2 * time.Minute
+	sweepGap = 1200 * time.Millisecond
+	// sweepSpread bounds how much later than the first the last sweep is: it is
+	// over before the next round, which comes after five minutes.
+	sweepSpread = 4 * time.Minute
 )
 
 // reclaimIdle asks for a sweep of every cluster, one after the other, and has
