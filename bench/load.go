@@ -29,13 +29,16 @@ const (
 
 // measureLoad has many clusters send an event a second each.
 func measureLoad(ctx context.Context, b *bench) error {
-	return b.load(ctx, fmt.Sprintf("%d clusters", b.clusters), siteOptions{name: "load", clusters: clusters(b.clusters), reclaim: shippedReclaim})
+	return b.load(ctx, b.loadFor, fmt.Sprintf("%d clusters", b.clusters), siteOptions{name: "load", clusters: clusters(b.clusters), reclaim: shippedReclaim})
 }
+
+// singleFor is how long starvation takes to show, several times over.
+const singleFor = time.Minute
 
 // measureSingle has 64 clusters share one instance: twice as many as it holds
 // sessions, so each is served only if sessions are let go.
 func measureSingle(ctx context.Context, b *bench) error {
-	return b.load(ctx, "64 clusters on one instance", siteOptions{name: "single", clusters: clusters(64), reclaim: shippedReclaim, instances: 1})
+	return b.load(ctx, min(b.loadFor, singleFor), "64 clusters on one instance", siteOptions{name: "single", clusters: clusters(64), reclaim: shippedReclaim, instances: 1})
 }
 
 // measureSessions repeats the load with other sessions per instance, held for
@@ -51,7 +54,7 @@ func measureSessions(ctx context.Context, b *bench) error {
 		{idle: "00:00:00.5", about: "0.5 s", sessions: 128},
 		{idle: "00:00:05", about: "5 s", sessions: 128},
 	} {
-		err := b.load(ctx, fmt.Sprintf("%d sessions held for %s, %d clusters", c.sessions, c.about, b.clusters), siteOptions{
+		err := b.load(ctx, b.loadFor, fmt.Sprintf("%d sessions held for %s, %d clusters", c.sessions, c.about, b.clusters), siteOptions{
 			name: fmt.Sprintf("sessions%d", i+1), clusters: clusters(b.clusters), reclaim: never, // a sweep would meet one of them at random
 			serviceBus: map[string]any{"sessionIdleTimeout": c.idle, "maxConcurrentSessions": c.sessions},
 		})
@@ -73,7 +76,7 @@ func clusters(count int) []string {
 // load has each cluster send an event a second. Nine of ten say nothing new;
 // every tenth powers a node up or has it join, so that half of them need a
 // create.
-func (b *bench) load(ctx context.Context, about string, o siteOptions) (err error) {
+func (b *bench) load(ctx context.Context, lasts time.Duration, about string, o siteOptions) (err error) {
 	o.nodes = loadNodes
 	s, err := b.startSite(ctx, o)
 	if err != nil {
@@ -84,7 +87,7 @@ func (b *bench) load(ctx context.Context, about string, o siteOptions) (err erro
 	s.calls.hear(r.ended)
 	defer s.calls.hear(nil)
 
-	sending, stop := context.WithTimeout(ctx, rampUp+b.loadFor)
+	sending, stop := context.WithTimeout(ctx, rampUp+lasts)
 	defer stop()
 	var agents sync.WaitGroup
 	for i, name := range o.clusters {

@@ -124,7 +124,7 @@ func (b *bench) startSite(ctx context.Context, o siteOptions) (s *site, err erro
 	if err := s.startBus(ctx, queues); err != nil {
 		return s, err
 	}
-	if s.azurite, err = azurite.StartFrom(ctx, filepath.Join(b.root, "build"), filepath.Join(s.dir, "azurite")); err != nil {
+	if s.azurite, err = azurite.StartInMemory(ctx, filepath.Join(b.root, "build"), filepath.Join(s.dir, "azurite")); err != nil {
 		return s, err
 	}
 	s.onStop(func() error { return s.azurite.Stop(context.WithoutCancel(ctx)) })

@@ -54,7 +54,15 @@ func Start(ctx context.Context, dir string) (*Server, error) {
 
 // StartFrom is Start with the build directory named by the caller.
 func StartFrom(ctx context.Context, buildDir, dir string) (*Server, error) {
-	return start(ctx, buildDir, dir, "http")
+	return start(ctx, buildDir, dir, "http", "--location", dir)
+}
+
+// StartInMemory is StartFrom without a file: only the log is in dir. Otherwise
+// Azurite 3.37.0 writes all that it holds every five seconds and answers nobody
+// meanwhile, with 70 MB for half a second (2026-11-23), as no service does that
+// is to be measured.
+func StartInMemory(ctx context.Context, buildDir, dir string) (*Server, error) {
+	return start(ctx, buildDir, dir, "http", "--inMemoryPersistence")
 }
 
 // StartTLS is StartFrom with https and the given certificate, and with tokens
@@ -69,15 +77,15 @@ func StartTLS(ctx context.Context, buildDir, dir string, leaf tls.Certificate) (
 	if err := ca.WriteLeaf(leaf, certificate, key); err != nil {
 		return nil, fmt.Errorf("start Azurite: %w", err)
 	}
-	return start(ctx, buildDir, dir, "https", "--oauth", "basic", "--cert", certificate, "--key", key)
+	return start(ctx, buildDir, dir, "https", "--location", dir, "--oauth", "basic", "--cert", certificate, "--key", key)
 }
 
-func start(ctx context.Context, buildDir, dir, scheme string, more ...string) (*Server, error) {
-	argv, err := setup.Azurite(buildDir, dir)
+func start(ctx context.Context, buildDir, dir, scheme string, options ...string) (*Server, error) {
+	argv, err := setup.Azurite(buildDir)
 	if err != nil {
 		return nil, fmt.Errorf("start Azurite: %w", err)
 	}
-	argv = append(argv, more...)
+	argv = append(argv, options...)
 	if err = os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start Azurite: %w", err)
 	}

@@ -21,9 +21,14 @@ const startTimeout = 2 * time.Minute
 
 func start(t *testing.T) *azurite.Server {
 	t.Helper()
+	return started(t, func(ctx context.Context) (*azurite.Server, error) { return azurite.Start(ctx, t.TempDir()) })
+}
+
+func started(t *testing.T, start func(context.Context) (*azurite.Server, error)) *azurite.Server {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	server, err := azurite.Start(ctx, t.TempDir())
+	server, err := start(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +79,30 @@ func TestSDKClientWritesAndReadsBack(t *testing.T) {
 	}
 	if _, err := client.SubmitTransaction(t.Context(), []aztables.TransactionAction{action}, nil); err == nil {
 		t.Error("a transaction with a stale ETag was accepted")
+	}
+}
+
+func TestInMemoryNothingIsWrittenButTheLog(t *testing.T) {
+	t.Parallel()
+	build, err := setup.BuildDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	server := started(t, func(ctx context.Context) (*azurite.Server, error) { return azurite.StartInMemory(ctx, build, dir) })
+	client := table(t, server)
+	if _, err := client.AddEntity(t.Context(), []byte(`{"PartitionKey":"onprem","RowKey":"htc-1"}`), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.GetEntity(t.Context(), "onprem", "htc-1", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Stop(context.Background()); err != nil { // which writes the file, where there is one
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 1 || files[0].Name() != "azurite.log" {
+		t.Errorf("left %v, %v; want the log alone", files, err)
 	}
 }
 

@@ -29,12 +29,13 @@ var npmFiles embed.FS
 func toolsDir(buildDir string) string { return filepath.Join(buildDir, "tools") }
 
 // Azurite gives the argv that starts the table service of Azurite from the
-// tools under buildDir, with its data in dataDir, on 127.0.0.1 and a port that
-// the kernel chooses. The error is ErrNotInstalled when the tool is missing.
+// tools under buildDir, on 127.0.0.1 and a port that the kernel chooses. Where
+// its data goes is the caller's to add. The error is ErrNotInstalled when the
+// tool is missing.
 //
 // The API version check stays on: aztables v1.4.1 sends a version that Azurite
 // 3.37.0 knows.
-func Azurite(buildDir, dataDir string) ([]string, error) {
+func Azurite(buildDir string) ([]string, error) {
 	// The program is started through node and not through the link in .bin,
 	// whose first line looks for node with env.
 	script := filepath.Join(toolsDir(buildDir), "node_modules", "azurite", "dist", "src", "table", "main.js")
@@ -45,7 +46,7 @@ func Azurite(buildDir, dataDir string) ([]string, error) {
 	}
 	return []string{
 		"node", script, "--disableTelemetry", "--silent",
-		"--tableHost", "127.0.0.1", "--tablePort", "0", "--location", dataDir,
+		"--tableHost", "127.0.0.1", "--tablePort", "0",
 	}, nil
 }
 
@@ -64,7 +65,7 @@ func azuriteIsInstalled(buildDir string) bool {
 	if err := json.Unmarshal(text, &lock); err != nil || lock.Packages["node_modules/azurite"].Version != AzuriteVersion {
 		return false
 	}
-	_, err = Azurite(buildDir, "")
+	_, err = Azurite(buildDir)
 	return err == nil
 }
 
