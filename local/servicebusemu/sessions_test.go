@@ -3,7 +3,6 @@ package servicebusemu
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -99,28 +98,6 @@ func TestAWaitingReceiverGetsTheFirstSessionThatComes(t *testing.T) {
 	}
 	n.send("s", "y", "c")
 	if id := <-ids; id != "y" {
-		t.Errorf("session %q", id)
-	}
-}
-
-func TestWaitingForASessionEndsInTime(t *testing.T) {
-	n := newRealTimeNamespace(t, QueueConfig{Name: "s", RequiresSession: true})
-	// The client asks the server to give up at most 1 % before its own deadline, and
-	// either may be first.
-	for deadline := time.Now().Add(patience); ; {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, err := n.client.AcceptNextSessionForQueue(ctx, "s", nil)
-		cancel()
-		if code(err) == azservicebus.CodeTimeout {
-			break
-		}
-		if !errors.Is(err, context.DeadlineExceeded) || time.Now().After(deadline) {
-			t.Fatalf("accept: %v", err)
-		}
-	}
-	n.stats("s", "nobody waiting", func(s QueueStats) bool { return s.Waiting == 0 })
-	n.send("s", "x", "a")
-	if id := n.acceptNext().SessionID(); id != "x" {
 		t.Errorf("session %q", id)
 	}
 }
@@ -263,25 +240,6 @@ func TestSessionStateStaysWithTheSession(t *testing.T) {
 	n.must(r.CompleteMessage(n.ctx(), n.receiveOne(r, "a"), nil))
 	n.must(r.Close(n.ctx()))
 	n.stats("s", "no session left", func(s QueueStats) bool { return s.Sessions == 0 })
-}
-
-func TestSessionsAreListed(t *testing.T) {
-	n := sessions(t)
-	var want []string
-	for i := range 150 { // more than a page
-		id := fmt.Sprintf("%03d", i)
-		n.send("s", id, "a")
-		want = append(want, id)
-	}
-	var got []string
-	for p := n.client.NewListSessionsForQueuePager("s", nil); p.More(); {
-		page, err := p.NextPage(n.ctx())
-		n.must(err)
-		got = append(got, page.Sessions...)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
-	}
 }
 
 func TestDeferredMessagesOfASessionNeedItsHolder(t *testing.T) {
