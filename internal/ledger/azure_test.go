@@ -201,6 +201,7 @@ func TestOpenRefusesWhatCannotWork(t *testing.T) {
 // service has committed. The SDK sends the transaction again, which the service
 // refuses: the row has moved. The store has to see that it moved itself.
 func TestACommitWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
+	t.Parallel()
 	connection := startAzurite(t)
 	var lose atomic.Bool
 	var lost atomic.Int32
@@ -224,7 +225,7 @@ func TestACommitWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 		return got, err
 	})
 	store := mustOpen(t, ledger.Config{
-		ConnectionString: connection, Prefix: "lossy",
+		ConnectionString: connection, Prefix: ownPrefix(),
 		Client: azcore.ClientOptions{Transport: lossy, Retry: policy.RetryOptions{MaxRetries: 2, TryTimeout: time.Minute, RetryDelay: time.Millisecond}},
 	})
 	w := world{Store: store}
@@ -256,15 +257,17 @@ func TestACommitWhoseAnswerWasLostIsFoundAgain(t *testing.T) {
 
 // TestColumnsOfANewerVersionSurvive proves that rows are merged.
 func TestColumnsOfANewerVersionSurvive(t *testing.T) {
+	t.Parallel()
 	connection := startAzurite(t)
 	client, err := aztables.NewServiceClientFromConnectionString(connection, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := mustOpen(t, ledger.Config{ConnectionString: connection, Prefix: "newer"})
+	prefix := ownPrefix()
+	store := mustOpen(t, ledger.Config{ConnectionString: connection, Prefix: prefix})
 	w := world{Store: store}
 	mustPutNodes(t, w, "c1", []ledger.Node{fullNode("n1")})
-	table := client.NewClient("newernodes")
+	table := client.NewClient(prefix + "nodes")
 	newer := []byte(`{"PartitionKey":"c1","RowKey":"n1","Zone":"2","Weight@odata.type":"Edm.Int64","Weight":"9007199254740993"}`)
 	if _, err := table.UpdateEntity(t.Context(), newer, nil); err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ func decisions(t *testing.T, w world) {
 	for _, n := range []int{7, 3, 24, 0, 12} {
 		want[n].Facts = noise(10_000*n, n)
 	}
-	want[12].Facts = noise(2_000_000, 12)
+	want[12].Facts = noise(w.long, 12)
 	for n := range want {
 		if err := w.AppendDecision(ctx, "c1", want[(n*7)%25]); err != nil {
 			t.Fatal(err)

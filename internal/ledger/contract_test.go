@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/slurmburst/slurmburst/internal/fault"
 	"github.com/slurmburst/slurmburst/internal/ledger"
 	"github.com/slurmburst/slurmburst/local/azurite"
+	"github.com/slurmburst/slurmburst/local/setup"
 )
 
 // world is one implementation of the ledger, empty.
@@ -30,6 +30,9 @@ type world struct {
 	dropTables func(*testing.T)
 	// perRow is how many rows a scenario about many rows should use.
 	perRow int
+	// long is how many bytes a scenario about what one row does not hold should
+	// use: more than two rows.
+	long int
 }
 
 // scenarios is the contract: what every implementation has to do.
@@ -82,12 +85,13 @@ func TestContractInMemory(t *testing.T) {
 			if err := m.CreateTables(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			scenario.run(t, world{Store: m.Store, dropTables: func(*testing.T) { m.DropTables() }, perRow: 2300})
+			scenario.run(t, world{Store: m.Store, dropTables: func(*testing.T) { m.DropTables() }, perRow: 2300, long: ledger.MaxSnapshot})
 		})
 	}
 }
 
 func TestContractOnAzurite(t *testing.T) {
+	t.Parallel()
 	connection := startAzurite(t)
 	for _, scenario := range scenarios {
 		t.Run(scenario.name, func(t *testing.T) {
@@ -97,7 +101,11 @@ func TestContractOnAzurite(t *testing.T) {
 	}
 }
 
-var worlds atomic.Int64
+var prefixes atomic.Int64
+
+// ownPrefix begins the names of tables that no other test has, nor the same
+// test when it runs again.
+func ownPrefix() string { return fmt.Sprintf("t%dx", prefixes.Add(1)) }
 
 // azuriteWorld is a ledger on Azurite with tables of its own.
 func azuriteWorld(t *testing.T, connection string) world {
@@ -106,7 +114,7 @@ func azuriteWorld(t *testing.T, connection string) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := ledger.NewStore(client, fmt.Sprintf("t%dx", worlds.Add(1)))
+	store, err := ledger.NewStore(client, ownPrefix())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +128,7 @@ func azuriteWorld(t *testing.T, connection string) world {
 			}
 		}
 	}
-	return world{Store: store, dropTables: drop, perRow: 1150}
+	return world{Store: store, dropTables: drop, perRow: 1150, long: 1_500_000}
 }
 
 // shared is the one Azurite of this package's tests.
@@ -159,7 +167,11 @@ func startAzurite(t *testing.T) string {
 		if shared.dir, shared.err = os.MkdirTemp("", "ledger-azurite-"); shared.err != nil {
 			return
 		}
-		shared.server, shared.err = azurite.Start(ctx, filepath.Join(shared.dir, "data"))
+		var build string
+		if build, shared.err = setup.BuildDir("."); shared.err != nil {
+			return
+		}
+		shared.server, shared.err = azurite.StartInMemory(ctx, build, shared.dir)
 	})
 	if shared.err != nil {
 		t.Fatalf("%v\nThe ledger's contract has to hold on Azurite too. Install it with `make setup` and run the tests again.", shared.err)

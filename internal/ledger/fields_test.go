@@ -110,6 +110,7 @@ func TestEveryTypeOfRowFitsTheServicesColumns(t *testing.T) {
 // TestRowsComeBackFromTheWire fills every exported field of every type of row
 // with what rapid draws, and takes it to the service's JSON and back.
 func TestRowsComeBackFromTheWire(t *testing.T) {
+	t.Parallel()
 	for title, sample := range everyRow() {
 		t.Run(title, func(t *testing.T) {
 			kind := reflect.TypeOf(sample).Elem()
