@@ -64,6 +64,15 @@ and a sentence with the numbers of the case. Both are in the tables (nodes, deci
 	for _, e := range Explanations() {
 		b.WriteString("| `" + string(e.Code) + "` | " + e.Says + " | " + e.Do + " |\n")
 	}
+	b.WriteString(`
+Codes of the same tables that no decision gives, because the policy or the agent is at fault:
+
+| code | what it says | what you can do |
+|---|---|---|
+| ` + "`not_in_policy`" + ` | CycleCloud has a node that the policy does not name. It bills, and nobody scales it down. | Name it in the policy again, or terminate it in CycleCloud. |
+| ` + "`policy_refused`" + ` | The policy in force cannot be followed by this app: it was written for a newer one, or leads to another CycleCloud. The one before it stays. | ` + "`burstctl policy rollback`" + `, or deploy the app that knows it. |
+| ` + "`epoch_reset`" + ` | The agent counts its epochs from a lower number than before: the session of its command queue was lost or made anew. | Nothing, once. If it recurs, see whether two head nodes send for one cluster. |
+`)
 	if *update {
 		if err := os.WriteFile(reasonsPage, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)

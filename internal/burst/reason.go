@@ -3,6 +3,7 @@ package burst
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -104,5 +105,18 @@ func count(n int, thing string) string {
 	return strconv.Itoa(n) + " " + thing + "s"
 }
 
-// seconds prints a duration as people say it: whole seconds.
-func seconds(d time.Duration) string { return d.Round(time.Second).String() }
+// Spell writes a duration as people do, without the zeros in which Go's String
+// ends: 15m, not 15m0s.
+func Spell(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
+
+// seconds prints a duration as people say it: in whole seconds.
+func seconds(d time.Duration) string { return Spell(d.Round(time.Second)) }

@@ -149,7 +149,7 @@ func (t *till) warnings(m *Memory) []Warning {
 			continue
 		}
 		m.Warned = slices.Insert(m.Warned, at, told)
-		why := because(ReasonBudgetSoft, "%s %s is used up to %s, and its soft limit is %s", b.title(), b.Period, b.used, b.Soft)
+		why := because(ReasonBudgetSoft, "%s is taken from %s %s, and its soft limit is %s", b.used, b.title(), b.Period, b.Soft)
 		all = append(all, Warning{Budget: b.Budget, Used: b.used, Reason: why})
 	}
 	return all
@@ -159,7 +159,7 @@ func compareWarned(a, b Warned) int {
 	return cmp.Or(cmp.Compare(a.Scope, b.Scope), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Period, b.Period), a.From.Compare(b.From))
 }
 
-// used is how much of a budget is used up in the present period.
+// used is how much of a budget is taken in the present period.
 func (m *Memory) used(p Policy, b Budget, now time.Time) Money {
 	return newTill(now, Policy{Zone: p.Zone, Budgets: []Budget{b}}, m).budgets[0].used
 }
@@ -178,19 +178,19 @@ func (b *tillBudget) title() string {
 // so it does without fmt.
 func (b *tillBudget) refuse(code Code, amount Money) Reason {
 	var buffer [256]byte
-	text := append(buffer[:0], b.title()...)
+	medium := code == ReasonBudgetMedium
+	text := b.used.append(buffer[:0])
+	if !medium {
+		text = b.Hard.append(append(text, " of "...))
+	}
+	text = append(append(text, " is taken from "...), b.title()...)
 	text = append(append(text, ' '), b.Period...)
-	text = append(text, " is used up to "...)
-	text = b.used.append(text)
-	limit := b.Hard
-	if code == ReasonBudgetMedium {
-		limit = b.Medium
+	if medium {
+		text = b.Medium.append(append(text, "; above "...))
+		text = b.MediumJobCost.append(append(text, " a job may ask for "...))
+		text = append(text, ", and this one asks for "...)
+	} else {
+		text = append(text, ", and the job asks for "...)
 	}
-	text = append(limit.append(append(text, " of "...)), ", and the job asks for "...)
-	text = amount.append(text)
-	if code == ReasonBudgetMedium {
-		text = append(text, ", where one may ask for "...)
-		text = b.MediumJobCost.append(text)
-	}
-	return Reason{Code: code, Text: string(text)}
+	return Reason{Code: code, Text: string(amount.append(text))}
 }

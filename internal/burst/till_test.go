@@ -76,12 +76,12 @@ func TestAfford(t *testing.T) {
 		"no more than a hard limit may be used": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}},
 			"hpc", "bio", 10*unit + 1,
-			Reason{ReasonBudgetHard, "the cluster's budget for the hour is used up to 20.00 of 30.00, and the job asks for 10.00"},
+			Reason{ReasonBudgetHard, "20.00 of 30.00 is taken from the cluster's budget for the hour, and the job asks for 10.00"},
 		},
 		"an absurd amount is more than any limit": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Hard: 30 * unit}},
 			"hpc", "bio", math.MaxInt64,
-			Reason{ReasonBudgetHard, "the cluster's budget for the hour is used up to 20.00 of 30.00, and the job asks for 9223372036854.78"},
+			Reason{ReasonBudgetHard, "20.00 of 30.00 is taken from the cluster's budget for the hour, and the job asks for 9223372036854.78"},
 		},
 		"one nodearray's budget is not another's": {
 			[]Budget{{Scope: ScopeNodearray, Name: "hpc", Period: Day, Hard: 1}}, "htc", "chem", 10 * unit, Reason{},
@@ -89,7 +89,7 @@ func TestAfford(t *testing.T) {
 		"a nodearray's budget bounds every account": {
 			[]Budget{{Scope: ScopeNodearray, Name: "htc", Period: Day, Hard: 35 * unit}},
 			"htc", "bio", 6 * unit,
-			Reason{ReasonBudgetHard, "the budget of nodearray htc for the day is used up to 30.00 of 35.00, and the job asks for 6.00"},
+			Reason{ReasonBudgetHard, "30.00 of 35.00 is taken from the budget of nodearray htc for the day, and the job asks for 6.00"},
 		},
 		"one account's budget is not another's": {
 			[]Budget{{Scope: ScopeAccount, Name: "bio", Period: Month, Hard: 1}}, "htc", "chem", 10 * unit, Reason{},
@@ -97,7 +97,7 @@ func TestAfford(t *testing.T) {
 		"an account's budget bounds it everywhere": {
 			[]Budget{{Scope: ScopeAccount, Name: "chem", Period: Month, Hard: 40 * unit}},
 			"hpc", "chem", 5*unit + 1,
-			Reason{ReasonBudgetHard, "the budget of account chem for the month is used up to 35.00 of 40.00, and the job asks for 5.00"},
+			Reason{ReasonBudgetHard, "35.00 of 40.00 is taken from the budget of account chem for the month, and the job asks for 5.00"},
 		},
 		"above the medium limit a cheap job goes": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit, MediumJobCost: 2 * unit}}, "htc", "chem", 2 * unit, Reason{},
@@ -105,12 +105,12 @@ func TestAfford(t *testing.T) {
 		"above the medium limit no other job goes": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit, MediumJobCost: 2 * unit}},
 			"htc", "chem", 3 * unit,
-			Reason{ReasonBudgetMedium, "the cluster's budget for the hour is used up to 20.00 of 15.00, and the job asks for 3.00, where one may ask for 2.00"},
+			Reason{ReasonBudgetMedium, "20.00 is taken from the cluster's budget for the hour; above 15.00 a job may ask for 2.00, and this one asks for 3.00"},
 		},
 		"a dear job may not pass the medium limit": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 21 * unit, MediumJobCost: 2 * unit}},
 			"htc", "chem", 3 * unit,
-			Reason{ReasonBudgetMedium, "the cluster's budget for the hour is used up to 20.00 of 21.00, and the job asks for 3.00, where one may ask for 2.00"},
+			Reason{ReasonBudgetMedium, "20.00 is taken from the cluster's budget for the hour; above 21.00 a job may ask for 2.00, and this one asks for 3.00"},
 		},
 		"a dear job may reach the medium limit": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 23 * unit, MediumJobCost: 2 * unit}}, "htc", "chem", 3 * unit, Reason{},
@@ -118,7 +118,7 @@ func TestAfford(t *testing.T) {
 		"a hard limit is named before a medium one": {
 			[]Budget{{Scope: ScopeCluster, Period: Hour, Medium: 15 * unit}, {Scope: ScopeAccount, Name: "chem", Period: Hour, Hard: 16 * unit}},
 			"htc", "chem", 3 * unit,
-			Reason{ReasonBudgetHard, "the budget of account chem for the hour is used up to 15.00 of 16.00, and the job asks for 3.00"},
+			Reason{ReasonBudgetHard, "15.00 of 16.00 is taken from the budget of account chem for the hour, and the job asks for 3.00"},
 		},
 		"a soft limit holds nothing": {[]Budget{{Scope: ScopeCluster, Period: Hour, Soft: 1}}, "htc", "chem", 10 * unit, Reason{}},
 	} {
@@ -191,8 +191,8 @@ func TestASoftLimitIsToldOncePerPeriod(t *testing.T) {
 		texts = append(texts, w.Reason.String())
 	}
 	if diff := cmp.Diff([]string{
-		"budget_soft: the budget of nodearray htc for the hour is used up to 20.00, and its soft limit is 20.00",
-		"budget_soft: the budget of account chem for the day is used up to 25.00, and its soft limit is 0.00",
+		"budget_soft: 20.00 is taken from the budget of nodearray htc for the hour, and its soft limit is 20.00",
+		"budget_soft: 25.00 is taken from the budget of account chem for the day, and its soft limit is 0.00",
 	}, texts); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}

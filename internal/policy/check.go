@@ -85,7 +85,7 @@ func (p *parsing) check(d Document) {
 	p.checkBudgets(d)
 	p.checkOverflow(d)
 	if d.Breaker.First > d.Breaker.Max {
-		p.at("breaker", "rests longer at first than at most (got first %s and max %s)", spell(d.Breaker.First), spell(d.Breaker.Max))
+		p.at("breaker", "rests longer at first than at most (got first %s and max %s)", burst.Spell(d.Breaker.First), burst.Spell(d.Breaker.Max))
 	}
 }
 
@@ -126,13 +126,16 @@ func (p *parsing) checkPrice(path string, a Nodearray) {
 }
 
 func (p *parsing) checkPace(path string, a Nodearray) {
-	for key, step := range map[string]Step{".stepUp": a.StepUp, ".stepDown": a.StepDown} {
-		if step.Nodes > a.MaxNodes && a.MaxNodes > 0 {
-			p.at(path+key+".nodes", "is more than maxNodes (got %d, want 1 to %d)", step.Nodes, a.MaxNodes)
-		}
-	}
+	p.checkStep(path+".stepUp", a.StepUp, a.MaxNodes)
+	p.checkStep(path+".stepDown", a.StepDown, a.MaxNodes)
 	if a.BootTime > a.BootDeadline && a.BootDeadline > 0 {
-		p.at(path+".bootTime", "is more than bootDeadline (got %s, want at most %s)", spell(a.BootTime), spell(a.BootDeadline))
+		p.at(path+".bootTime", "is more than bootDeadline (got %s, want at most %s)", burst.Spell(a.BootTime), burst.Spell(a.BootDeadline))
+	}
+}
+
+func (p *parsing) checkStep(path string, step Step, maxNodes int) {
+	if step.Nodes > maxNodes && maxNodes > 0 {
+		p.at(path+".nodes", "is more than maxNodes (got %d, want 1 to %d)", step.Nodes, maxNodes)
 	}
 }
 

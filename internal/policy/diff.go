@@ -58,7 +58,7 @@ func flatten(d Document, fold func([]burst.NodeName) string) []leaf {
 func walk(path string, v reflect.Value, fold func([]burst.NodeName) string, emit func(path, text string)) {
 	switch value := v.Interface().(type) {
 	case time.Duration:
-		emit(path, spell(value))
+		emit(path, burst.Spell(value))
 		return
 	case burst.Money:
 		emit(path, formatMoney(value))

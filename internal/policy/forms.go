@@ -140,7 +140,7 @@ const durationPattern = `^([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)(([0-9
 // duration is a Go duration such as 90s or 15m.
 func (r *reader) duration(into *time.Duration, least, most time.Duration) form {
 	s := schema{"type": "string", "pattern": durationPattern}
-	want := spell(least) + " to " + spell(most)
+	want := burst.Spell(least) + " to " + burst.Spell(most)
 	return r.plain(s, want, func(text string) string {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < least || d > most {
@@ -149,18 +149,6 @@ func (r *reader) duration(into *time.Duration, least, most time.Duration) form {
 		*into = d
 		return ""
 	})
-}
-
-// spell writes a duration without the zeros that Go's String ends in.
-func spell(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 // count is a whole number of 1 to most; most 0 is no bound of its own.

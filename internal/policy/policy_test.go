@@ -97,6 +97,8 @@ func TestVersionFollowsMeaningNotSpelling(t *testing.T) {
 	}
 	same := map[string]string{
 		"a comment":                 "# hello\n" + sound,
+		"a byte order mark":         "\ufeff" + sound,
+		"the line ends of Windows":  strings.ReplaceAll(sound, "\n", "\r\n"),
 		"another hostlist":          strings.Replace(sound, "htc-[1-3]", `"htc-1,htc-2,htc-3"`, 1),
 		"the defaults, written out": strings.Replace(sound, "nodearrays:", defaults+"nodearrays:", 1) + nodearrayDefaults,
 	}
@@ -120,10 +122,18 @@ func TestParseRefuses(t *testing.T) {
 		text string
 		want string // the whole error
 	}{
-		{"an empty file", "", "line 1: the file holds no policy, or several YAML documents (want exactly one)"},
-		{"only a comment", "# nothing\n", "line 1: the file holds no policy, or several YAML documents (want exactly one)"},
-		{"two documents", sound + "---\n" + sound, "line 1: the file holds no policy, or several YAML documents (want exactly one)"},
+		{"an empty file", "", "line 1: the file is empty, or holds only comments (want a policy)"},
+		{"only a comment", "# nothing\n", "line 1: the file is empty, or holds only comments (want a policy)"},
+		{"two documents", sound + "---\n" + sound, "line 1: the file holds 2 YAML documents (want exactly one, without --- in between)"},
 		{"a list", "- a\n", "line 1: is not a mapping (got sequence)"},
+		{"a tab", strings.Replace(sound, "  url", "\turl", 1), "line 4: a tab stands where YAML wants spaces"},
+		{
+			"two problems on one line, always in the same order",
+			sound[:strings.Index(sound, "  - name")] + "  - {name: htc, partition: cloud, nodes: 'htc-[1-3]', machineType: Standard_D4s_v5, maxNodes: 2, idleTimeout: 5s," +
+				" bootDeadline: 10m, stepDown: {nodes: 4, every: 1m}, stepUp: {nodes: 3, every: 1m}}\n",
+			"line 8: nodearrays[0].stepUp.nodes: is more than maxNodes (got 3, want 1 to 2)\n" +
+				"line 8: nodearrays[0].stepDown.nodes: is more than maxNodes (got 4, want 1 to 2)",
+		},
 		{"bad YAML", "version: [1\n", "line 1: sequence end token ']' not found"},
 		{
 			"an unknown key", strings.Replace(sound, "cluster: lab", "cluster: lab\nclutser: lab", 1),

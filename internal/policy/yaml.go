@@ -40,6 +40,7 @@ func parseYAML(data []byte) (ast.Node, error) {
 	if len(data) > MaxBytes {
 		return nil, fmt.Errorf("file is too large (got %d bytes, want at most %d)", len(data), MaxBytes)
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // YAML 1.2 allows a byte order mark (section 5.2)
 	if line := notText(data); line > 0 {
 		return nil, fmt.Errorf("line %d: holds a control character, or is not UTF-8", line)
 	}
@@ -50,8 +51,11 @@ func parseYAML(data []byte) (ast.Node, error) {
 	if err != nil {
 		return nil, yamlError(err)
 	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return nil, fmt.Errorf("line 1: the file holds no policy, or several YAML documents (want exactly one)")
+	if len(file.Docs) > 1 {
+		return nil, fmt.Errorf("line 1: the file holds %d YAML documents (want exactly one, without --- in between)", len(file.Docs))
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return nil, errors.New("line 1: the file is empty, or holds only comments (want a policy)")
 	}
 	return file.Docs[0].Body, nil
 }
@@ -99,6 +103,9 @@ func yamlError(err error) error {
 	line, _, _ := strings.Cut(position, ":")
 	if !found || line == "" {
 		return errors.New(first)
+	}
+	if strings.Contains(text, "'\t'") {
+		text = "a tab stands where YAML wants spaces"
 	}
 	return fmt.Errorf("line %s: %s", line, text)
 }

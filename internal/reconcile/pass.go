@@ -349,6 +349,9 @@ func (p *pass) decide(ctx context.Context) (Result, error) {
 // differently than the plan assumed.
 const maxRounds = 3
 
+// reasonEpochReset is the code of an epoch that fell.
+const reasonEpochReset = "epoch_reset"
+
 // forgetPositions makes positions of an epoch that was lost older than any to
 // come. They may come from rows and, until the last is settled, from intents.
 func (p *pass) forgetPositions() {
@@ -374,7 +377,7 @@ func (p *pass) forgetPositions() {
 		return
 	}
 	p.failures = append(p.failures, ledger.Failure{
-		At: p.Now(), Source: "agent", What: "accept snapshot", Code: "epoch_reset",
+		At: p.Now(), Source: "agent", What: "accept snapshot", Code: reasonEpochReset,
 		Detail: fmt.Sprintf("the agent's epoch fell from %d to %d after a silence", p.part.Heartbeat.Epoch, p.view.position.Epoch),
 	})
 }

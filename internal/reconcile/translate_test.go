@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
@@ -55,6 +57,20 @@ func TestASpotNodearrayHasTheRoomOfItsRegion(t *testing.T) {
 		}}
 		if got := availability(status, policy, "spot"); got != test.want {
 			t.Errorf("%s: got %+v, want %+v", test.name, got, test.want)
+		}
+	}
+}
+
+// A code that an admin meets in the tables stands on the page of reasons, also
+// where no decision gives it.
+func TestTheCodesOfThisPackageAreOnThePageOfReasons(t *testing.T) {
+	page, err := os.ReadFile("../../docs/reasons.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{reasonNotInPolicy, reasonPolicyRefused, reasonEpochReset} {
+		if !strings.Contains(string(page), "| `"+code+"` |") {
+			t.Errorf("docs/reasons.md does not explain %s", code)
 		}
 	}
 }
