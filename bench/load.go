@@ -41,6 +41,9 @@ func measureSingle(ctx context.Context, b *bench) error {
 	return b.load(ctx, min(b.loadFor, singleFor), "64 clusters on one instance", siteOptions{name: "single", clusters: clusters(64), reclaim: shippedReclaim, instances: 1})
 }
 
+// settingFor is how long each setting is tried.
+const settingFor = time.Minute
+
 // measureSessions repeats the load with other sessions per instance, held for
 // longer: the figures of docs/decisions/0008.
 func measureSessions(ctx context.Context, b *bench) error {
@@ -54,7 +57,7 @@ func measureSessions(ctx context.Context, b *bench) error {
 		{idle: "00:00:00.5", about: "0.5 s", sessions: 128},
 		{idle: "00:00:05", about: "5 s", sessions: 128},
 	} {
-		err := b.load(ctx, b.loadFor, fmt.Sprintf("%d sessions held for %s, %d clusters", c.sessions, c.about, b.clusters), siteOptions{
+		err := b.load(ctx, min(b.loadFor, settingFor), fmt.Sprintf("%d sessions held for %s, %d clusters", c.sessions, c.about, b.clusters), siteOptions{
 			name: fmt.Sprintf("sessions%d", i+1), clusters: clusters(b.clusters), reclaim: never, // a sweep would meet one of them at random
 			serviceBus: map[string]any{"sessionIdleTimeout": c.idle, "maxConcurrentSessions": c.sessions},
 		})

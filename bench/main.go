@@ -98,7 +98,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.BoolVar(&o.keep, "keep", false, "keep the scratch directory with the logs")
 	flags.StringVar(&o.profile, "cpuprofile", "", "write a CPU profile of this process, which holds emulator, host and simulators")
 	flags.StringVar(&o.only, "only", "", "measure only these sections, comma separated; writes no page")
-	flags.DurationVar(&o.loadFor, "load", time.Minute, "how long many clusters send; 10m for the promise itself")
+	flags.DurationVar(&o.loadFor, "load", 10*time.Minute, "how long many clusters send; less than promised for a first look")
 	flags.IntVar(&o.clusters, "clusters", promisedClusters, "how many clusters send; fewer than promised for a machine that others use, too")
 	flags.IntVar(&o.runs, "runs", full.runs, "how many runs a figure gets in the full form")
 	if err := flags.Parse(args); err != nil {
