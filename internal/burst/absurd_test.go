@@ -51,7 +51,8 @@ func (t absurd) memory() Memory {
 			ID: t.name("id", "1", "2", "3", "4", "5", "6"), Nodearray: t.array(), Account: t.name("account", "", "chem"), Nodes: int(t.int("nodes")),
 			Home: []string{t.name("home", "local", "htc-part")}, Rate: Money(t.int("rate")), Committed: max(0, Money(t.int("committed"))),
 			CommittedAt: t.time("committed at"), TimeLimit: time.Duration(t.int("limit")), StartedAt: t.time("started"), RevokedAt: t.time("revoked"),
-			MissingAt: t.position(), Shadow: rapid.Bool().Draw(t.T, "shadow"),
+			MissingAt: t.position(), Shadow: rapid.Bool().Draw(t.T, "shadow"), ListedIn: t.name("listed in", "", "htc-part"),
+			TakenBackAt: t.time("taken back"), ArrayBack: rapid.Bool().Draw(t.T, "array back"),
 		})
 	}
 	slices.SortFunc(m.Jobs, func(a, b CloudJob) int { return cmp.Compare(a.ID, b.ID) })

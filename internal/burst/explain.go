@@ -189,5 +189,9 @@ var explanations = []Explanation{
 	{ReasonReleased, "The job may use the nodearray, beside its own partition: Slurm starts it where it can first.", "Nothing."},
 	{ReasonMoved, "The nodearray that the job was released to failed, and the next in rank takes it.", "Nothing."},
 	{ReasonRevoked, "The job was taken back from a nodearray that can no longer take it.", "Nothing: it is judged anew."},
+	{
+		ReasonTakenBack, "The job was released, and its owner or an admin took the cloud's partition off its list. It is not released again while it waits; of an array, no task is if all that were released were taken back.",
+		"Nothing. `scontrol update JobId=… Partition=…` with the cloud's partition puts it there again.",
+	},
 	{ReasonShadow, "The policy is in shadow mode: what would be done is recorded, and nothing is.", "`mode: active` in the policy."},
 }

@@ -84,6 +84,9 @@ func (j judge) move(c Command, job string) error {
 	}) {
 		return fmt.Errorf("sends %s for job %s, about which Slurm has not answered", c.Kind, job)
 	}
+	if c.Kind == ReleaseJobs && j.owners(job) {
+		return fmt.Errorf("releases job %s, which its owner took back", job)
+	}
 	r, known := recordOf(j.plan.Memory, job)
 	cloud := slices.ContainsFunc(c.Partitions, func(name string) bool { return strings.HasPrefix(name, "cloud") })
 	switch {
@@ -97,6 +100,20 @@ func (j judge) move(c Command, job string) error {
 		return fmt.Errorf("releases job %s of %d nodes and commits %s", job, r.Nodes, r.Committed)
 	}
 	return nil
+}
+
+// owners reports whether the job waits where its owner put it after a release.
+func (j judge) owners(job string) bool {
+	r, known := recordOf(j.facts.Memory, job)
+	g := slices.IndexFunc(j.facts.Groups, func(g Group) bool { return slices.Contains(g.Jobs, job) })
+	if !known || g < 0 || r.Shadow {
+		return false
+	}
+	group := j.facts.Groups[g]
+	if !r.TakenBackAt.IsZero() {
+		return !group.OldestSubmit.After(r.TakenBackAt)
+	}
+	return r.RevokedAt.IsZero() && r.ListedIn != "" && len(r.Home) > 0 && !slices.Contains(group.Partitions, r.ListedIn)
 }
 
 func recordOf(m Memory, job string) (CloudJob, bool) {

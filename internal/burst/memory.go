@@ -98,6 +98,13 @@ type CloudJob struct {
 	// Listed says that a snapshot showed the waiting job with the partition of its
 	// nodearray: it is not among unnamed jobs that wait on-prem only.
 	Listed bool `json:"listed,omitempty"`
+	// ListedIn is that partition, where the snapshot is younger than the release:
+	// only the job's owner or an admin can have taken it off the list since.
+	ListedIn string `json:"listedIn,omitempty"`
+	// TakenBackAt is when it was seen that they did; RevokedAt is set then too.
+	// ArrayBack says that no other task of the job's array stayed listed.
+	TakenBackAt time.Time `json:"takenBackAt,omitzero"`
+	ArrayBack   bool      `json:"arrayBack,omitempty"`
 	// Tried are the nodearrays that failed the job.
 	Tried []NodearrayName `json:"tried,omitempty"`
 	// MissingAt is the first snapshot that did not know the job.

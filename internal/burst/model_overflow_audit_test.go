@@ -23,6 +23,8 @@ type auditor struct {
 	reasoned map[string]Reason
 	// refused is why a job was held, or nodes that it had got were not made.
 	refused map[string]Reason
+	// arrived are the released jobs that a snapshot showed with the cloud.
+	arrived map[string]bool
 	slowest time.Duration // to take a job back from a nodearray that rests
 }
 
@@ -52,7 +54,7 @@ func (a *auditor) commit(f Facts, plan Plan, next Facts) {
 	if err := breach(a.now, a.policy, f, plan); err != nil {
 		a.breaks("a plan %v\n%s", err, renderPlan(a.now, plan))
 	}
-	for _, check := range []func(Facts, Plan, Facts) error{a.oneReason, a.releases, a.affordable, a.notices, a.commands} {
+	for _, check := range []func(Facts, Plan, Facts) error{a.oneReason, a.releases, a.affordable, a.leavesBack, a.notices, a.commands} {
 		if err := check(f, plan, next); err != nil {
 			a.breaks("a plan %v\n%s", err, renderPlan(a.now, plan))
 		}
@@ -270,6 +272,40 @@ func (a *auditor) spent(m Memory, b Budget) (sum Money) {
 		}
 	}
 	return sum
+}
+
+// leavesBack: a job that its user took back after a snapshot had shown that its
+// release arrived is not released again.
+func (a *auditor) leavesBack(f Facts, plan Plan, next Facts) error {
+	lists := map[string][]string{} // of the jobs that the snapshot names
+	for _, g := range f.Groups {
+		for _, id := range g.Jobs {
+			lists[id] = g.Partitions
+		}
+	}
+	for _, r := range f.Memory.Jobs {
+		if holdsMoney(f, r.ID, r.Nodearray) && len(r.Home) > 0 && f.Snapshot.AsOf.After(r.CommittedAt) &&
+			slices.Contains(lists[r.ID], a.arrayOf(r.Nodearray).Partition) {
+			a.arrived[r.ID] = true
+		}
+	}
+	for _, c := range plan.Commands {
+		for _, id := range c.Jobs {
+			j := a.byID[id]
+			switch {
+			case c.Kind == ReleaseJobs && a.arrived[id] && len(lists[id]) == 1 && !j.took.IsZero() && !f.Snapshot.AsOf.Before(j.took):
+				return fmt.Errorf("releases %s, which its owner took back at %s", id, j.took)
+			case c.Kind == ReleaseJobs, c.Kind == RevokeJobs:
+				delete(a.arrived, id)
+			}
+		}
+	}
+	for id := range a.arrived {
+		if !slices.ContainsFunc(next.Memory.Jobs, func(r CloudJob) bool { return r.ID == id }) {
+			delete(a.arrived, id)
+		}
+	}
+	return nil
 }
 
 // notices: at most 200 a minute.

@@ -60,7 +60,10 @@ type burstJob struct {
 	started       time.Time
 	array         int // the nodearray that it runs in
 	cancelled     bool
-	why           Code // what it was told last
+	// took is when its user took the cloud off its list, and none put it there
+	// again since.
+	took time.Time
+	why  Code // what it was told last
 }
 
 func (j *burstJob) waits(now time.Time) bool {
@@ -143,7 +146,7 @@ func (c *burstCluster) leaves(j *burstJob) {
 	j.inCloud = false
 	c.ended = append(c.ended, EndedJob{ID: j.id, EndedAt: c.now, Requeued: !j.over})
 	if !j.over {
-		j.restarted, j.submit = true, c.now
+		j.restarted, j.submit, j.took = true, c.now, time.Time{}
 	}
 	j.started = time.Time{}
 }
@@ -177,7 +180,14 @@ func (c *burstCluster) users() {
 		c.cancel(j)
 	case j.waits(c.now):
 		a := c.policy.Nodearrays[c.IntN(len(c.policy.Nodearrays))]
+		listed := len(j.parts) == 2
 		j.parts = oneOf(c.world, []string{"local"}, []string{"local"}, []string{a.Partition, "local"})
+		switch {
+		case len(j.parts) == 2:
+			j.took = time.Time{}
+		case listed:
+			j.took = c.now
+		}
 		j.size = min(j.size, c.local)
 		c.turns++
 	}
@@ -317,8 +327,11 @@ func (c *burstCluster) changes(j *burstJob, cmd Command) {
 	if cmd.Kind == RevokeJobs && slices.ContainsFunc(cmd.Partitions, func(p string) bool { return !slices.Contains(j.parts, p) }) {
 		return
 	}
-	j.parts = slices.Clone(cmd.Partitions)
-	slices.Sort(j.parts)
+	parts := slices.Sorted(slices.Values(cmd.Partitions))
+	if !slices.Equal(parts, j.parts) {
+		j.took = time.Time{} // a command that was on its way undid it
+	}
+	j.parts = parts
 	c.turns++
 }
 

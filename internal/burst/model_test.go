@@ -91,7 +91,7 @@ var ofWaitingJobs = []Code{
 	ReasonBudgetHard, ReasonBudgetMedium, ReasonBudgetSoft, ReasonSlurmReason, ReasonNotEvaluated, ReasonLocalDown, ReasonNodeList,
 	ReasonRuleSaysNo, ReasonRuleFailed, ReasonPartitionRefuses, ReasonDoesNotFit, ReasonPlacementGroup, ReasonWaiting, ReasonReleasing,
 	ReasonLocalStart, ReasonShort, ReasonClusterNodes, ReasonAccountNodes, ReasonUserNodes, ReasonStep, ReasonCooldown, ReasonWindow,
-	ReasonGate, ReasonJobCost, ReasonInCloud, ReasonReleased, ReasonMoved, ReasonRevoked, ReasonShadow,
+	ReasonGate, ReasonJobCost, ReasonInCloud, ReasonReleased, ReasonMoved, ReasonRevoked, ReasonTakenBack, ReasonShadow,
 }
 
 // shell does around the core what internal/reconcile does, in memory.

@@ -23,6 +23,10 @@ type overflow struct {
 	local  map[string]LocalPartition
 	sends  []sending
 	told   *notices
+	// back finds, by job or array, the record of one that was taken back; listed
+	// are the arrays that have the cloud in their list.
+	back   map[string]int
+	listed map[string]bool
 	// direct are the groups that their owners sent to the cloud.
 	direct []*Group
 }
@@ -38,6 +42,7 @@ func (d *decision) newOverflow() *overflow {
 		decision: d, rules: map[string][]*Overflow{}, clouds: map[string]bool{}, partitions: map[string]*Partition{},
 		commanded: map[string]*JobCommand{}, beginning: map[string]*JobCommand{}, gates: map[string]*JobCommand{},
 		demand: map[string]time.Duration{}, local: map[string]LocalPartition{},
+		back: map[string]int{}, listed: map[string]bool{},
 	}
 	for i := range d.policy.Overflow {
 		rule := &d.policy.Overflow[i]
@@ -67,6 +72,9 @@ func (d *decision) newOverflow() *overflow {
 				commanded[job] = c
 			}
 		}
+	}
+	for i := range d.memory.Jobs {
+		o.noteBack(i)
 	}
 	for _, l := range d.facts.Local {
 		o.local[l.Name] = l
@@ -135,6 +143,7 @@ func (o *overflow) eligible() []*judgement {
 		g, j := &o.facts.Groups[i], &all[i]
 		j.group, j.unnamed = g, max(g.Count-len(g.Jobs), 0)
 		j.sort(steered)
+		o.noteListed(j)
 		home := o.home(g)
 		rules := o.rulesFor(home)
 		if len(rules) == 0 && len(j.ours) == 0 {
@@ -233,42 +242,6 @@ func (o *overflow) decide(j *judgement) {
 	}
 	o.plan.Verdicts = append(o.plan.Verdicts, v)
 	o.notice(j)
-}
-
-// setAside takes jobs out of the fresh ones about which Slurm has to answer
-// first, or whose own list of partitions names the cloud.
-func (o *overflow) setAside(j *judgement) (why Reason) {
-	inCloud := slices.ContainsFunc(j.group.Partitions, func(p string) bool { return o.clouds[p] })
-	if !inCloud && len(o.commanded) == 0 {
-		return why
-	}
-	var fresh []string
-	for _, job := range j.fresh {
-		switch c := o.commanded[job]; {
-		case c != nil && !o.soon(c.ExpiresAt):
-			why = because(ReasonCommandOpen, "Slurm has not answered %s yet", c.Kind)
-		case inCloud:
-			why = o.foreign(j, job)
-		default:
-			fresh = append(fresh, job)
-			continue
-		}
-		j.tell(job, why)
-	}
-	j.fresh = fresh
-	return why
-}
-
-// foreign reports why a job whose list names a cloud partition already is not
-// released: it was put there by its owner, or its revocation is on its way.
-func (o *overflow) foreign(j *judgement, job string) Reason {
-	k, known := o.acted[job]
-	if !known {
-		return because(ReasonInCloud, "the job's own list of partitions names the cloud")
-	}
-	why := because(ReasonRevoked, "taken back from %s", o.memory.Jobs[k].Nodearray)
-	o.send(Command{Kind: RevokeJobs, Nodearray: o.memory.Jobs[k].Nodearray, Partitions: o.home(j.group), Reason: why}, job)
-	return why
 }
 
 // release lets as many of the fresh jobs go as every rule and limit allows.

@@ -248,6 +248,10 @@ func (s *situation) readRecord(t *testing.T, words []string) CloudJob {
 			j.StartedAt = s.at(t, value)
 		case "revoked":
 			j.RevokedAt = s.at(t, value)
+		case "listed":
+			j.Listed, j.ListedIn = true, value
+		case "back":
+			j.RevokedAt, j.TakenBackAt, j.ArrayBack = s.at(t, value), s.at(t, value), strings.Contains(words[0], "_")
 		case "shadow":
 			j.Shadow = value == "yes"
 		case "limit":

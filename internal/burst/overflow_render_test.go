@@ -31,15 +31,24 @@ func renderOverflow(now time.Time, before Memory, p Plan) string {
 		}
 		return fmt.Sprintf("%+gs", t.Sub(now).Seconds())
 	}
+	back := func(j CloudJob) string {
+		switch {
+		case j.ArrayBack:
+			return " back=array"
+		case !j.TakenBackAt.IsZero():
+			return " back=job"
+		}
+		return ""
+	}
 	for _, j := range p.Memory.Jobs {
 		if slices.ContainsFunc(before.Jobs, func(o CloudJob) bool {
-			o.Listed = j.Listed // TestAdvance tells when a job is
+			o.Listed, o.ListedIn = j.Listed, j.ListedIn // TestAdvance tells when a job is
 			return fmt.Sprint(o) == fmt.Sprint(j)
 		}) {
 			continue
 		}
-		fmt.Fprintf(&b, "remember job %s %s nodes=%d committed=%s at=%s started=%s revoked=%s tried=%v\n",
-			j.ID, j.Nodearray, j.Nodes, j.Committed, after(j.CommittedAt), after(j.StartedAt), after(j.RevokedAt), j.Tried)
+		fmt.Fprintf(&b, "remember job %s %s nodes=%d committed=%s at=%s started=%s revoked=%s tried=%v%s\n",
+			j.ID, j.Nodearray, j.Nodes, j.Committed, after(j.CommittedAt), after(j.StartedAt), after(j.RevokedAt), j.Tried, back(j))
 	}
 	for _, j := range before.Jobs {
 		if !slices.ContainsFunc(p.Memory.Jobs, func(n CloudJob) bool { return n.ID == j.ID }) {

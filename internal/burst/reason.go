@@ -80,6 +80,7 @@ const (
 	ReasonReleased         Code = "released"
 	ReasonMoved            Code = "moved_to_next"
 	ReasonRevoked          Code = "revoked"
+	ReasonTakenBack        Code = "taken_back"
 	ReasonShadow           Code = "shadow_mode"
 )
 

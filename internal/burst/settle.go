@@ -170,6 +170,9 @@ func (a *advancing) run(r *RunningJob) {
 	}
 	j.TimeLimit = r.TimeLimit
 	j.Committed = commitment(j.Rate, j.Nodes, j.TimeLimit)
+	if !j.TakenBackAt.IsZero() { // its owner listed the cloud again, and nobody released it
+		j.TakenBackAt, j.ArrayBack, j.Home, j.Listed, j.ListedIn = time.Time{}, false, nil, false, ""
+	}
 	if fresh { // a new run, or one that nobody let in: revoked, or mere shadow
 		j.Shadow, j.RevokedAt = false, time.Time{}
 		a.renew(j)
@@ -214,30 +217,29 @@ type hiding struct{ any, again map[string]bool }
 func (a *advancing) lookAtGroups() hiding {
 	hidden := hiding{any: map[string]bool{}, again: map[string]bool{}}
 	// Groups name up to 100,000 jobs, of which few are known: look among few.
-	sought := map[string]int{}
+	sought, arrays := map[string]int{}, map[string][]int{}
 	for i, seen := range a.known {
-		if seen == jobUnseen {
-			sought[a.memory.Jobs[i].ID] = i
+		if seen != jobUnseen {
+			continue
+		}
+		j := &a.memory.Jobs[i]
+		sought[j.ID] = i
+		if j.ArrayBack {
+			arrays[wholeArray(j.ID)] = append(arrays[wholeArray(j.ID)], i)
 		}
 	}
 	for g := range a.facts.Groups {
 		group := &a.facts.Groups[g]
 		for _, id := range group.Jobs {
-			i, known := sought[id]
-			if !known || a.known[i] != jobUnseen {
+			if i, known := sought[id]; known && a.known[i] == jobUnseen {
+				a.seeWaiting(i, group)
+			}
+			if len(arrays) == 0 {
 				continue
 			}
-			j := &a.memory.Jobs[i]
-			if !j.StartedAt.IsZero() {
-				a.settle(j, a.endUnseen(j))
-				a.wait(i)
-				continue
+			for _, i := range arrays[wholeArray(id)] { // it stands for all tasks that wait
+				a.memory.Jobs[i].MissingAt, a.known[i] = Position{}, jobWaiting
 			}
-			j.MissingAt = Position{}
-			if array, there := a.arrays[j.Nodearray]; there && j.RevokedAt.IsZero() && slices.Contains(group.Partitions, array.Partition) {
-				j.Listed = true
-			}
-			a.known[i] = jobWaiting
 		}
 		if group.Count <= len(group.Jobs) {
 			continue
@@ -250,6 +252,29 @@ func (a *advancing) lookAtGroups() hiding {
 		}
 	}
 	return hidden
+}
+
+// seeWaiting notes that a job waits with the group.
+func (a *advancing) seeWaiting(i int, group *Group) {
+	j := &a.memory.Jobs[i]
+	if !j.StartedAt.IsZero() {
+		a.settle(j, a.endUnseen(j))
+		a.wait(i)
+		return
+	}
+	j.MissingAt = Position{}
+	a.known[i] = jobWaiting
+	if !j.TakenBackAt.IsZero() && !slices.Equal(j.Home, group.Partitions) {
+		j.Home = slices.Clone(group.Partitions) // among whose jobs it may be unnamed
+	}
+	array, there := a.arrays[j.Nodearray]
+	if !there || !j.RevokedAt.IsZero() || !slices.Contains(group.Partitions, array.Partition) {
+		return
+	}
+	j.Listed = true
+	if !j.Shadow && a.facts.Snapshot.AsOf.After(j.CommittedAt) {
+		j.ListedIn = array.Partition
+	}
 }
 
 // miss notes that the snapshot does not know a job. It may have been cancelled,

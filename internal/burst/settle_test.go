@@ -36,8 +36,12 @@ func begun(ago time.Duration) func(*CloudJob) {
 
 func missing(j *CloudJob) { j.MissingAt = Position{1, 4} }
 func revoked(j *CloudJob) { j.RevokedAt, j.Committed = origin.Add(-time.Minute), 0 }
-func shadow(j *CloudJob)  { j.Shadow = true }
-func listed(j *CloudJob)  { j.Listed = true }
+func back(j *CloudJob) {
+	revoked(j)
+	j.TakenBackAt = j.RevokedAt
+}
+func shadow(j *CloudJob) { j.Shadow = true }
+func listed(j *CloudJob) { j.Listed, j.ListedIn = true, "htc-part" }
 
 // renewed commits all of a job's time limit now.
 func renewed(j *CloudJob) {
@@ -238,6 +242,40 @@ var advances = []struct {
 		name: "a job that ran may be among those that wait again",
 		was:  []CloudJob{released(begun(time.Hour), missing)}, facts: Facts{Groups: []Group{{Partitions: []string{"htc-part"}, Count: 2, Jobs: []string{"8"}, Restarted: true}}},
 		want: []CloudJob{released(begun(time.Hour), missing)},
+	},
+	{
+		name: "a snapshot that is older than the release does not show that it arrived",
+		was:  []CloudJob{released(renewed, missing)}, facts: Facts{Groups: queued(1, "local", "htc-part")},
+		want: []CloudJob{released(renewed, func(j *CloudJob) { j.Listed = true })},
+	},
+	{
+		name: "a job that its owner took back may be among those of the partition where it is now",
+		was:  []CloudJob{released(back)}, facts: Facts{Groups: queued(1, "big")},
+		want: []CloudJob{released(back, func(j *CloudJob) { j.Home = []string{"big"} })},
+	},
+	{
+		name: "a task that its owner took back is remembered as long as others of its array wait",
+		was:  []CloudJob{released(back, missing, func(j *CloudJob) { j.ID, j.ArrayBack = "7_1", true })},
+
+		facts: Facts{Groups: []Group{{Partitions: []string{"local"}, Count: 1, Jobs: []string{"7_2"}}}},
+		want:  []CloudJob{released(back, func(j *CloudJob) { j.ID, j.ArrayBack = "7_1", true })},
+	},
+	{
+		name: "a task that its owner took back is forgotten with the array",
+		was:  []CloudJob{released(back, missing, func(j *CloudJob) { j.ID, j.ArrayBack = "7_1", true })},
+
+		facts: Facts{Groups: []Group{{Partitions: []string{"local"}, Count: 1, Jobs: []string{"8_2"}}}},
+	},
+	{name: "a job that its owner took back is forgotten when it is gone", was: []CloudJob{released(back, missing)}},
+	{
+		name: "a job that its owner took back and sent again is its owner's",
+		was:  []CloudJob{released(back)}, facts: Facts{Running: onNodes()},
+		want: []CloudJob{released(renewed, begun(10*time.Minute), func(j *CloudJob) { j.Home = nil })},
+	},
+	{
+		name: "a shadow that its owner sent to the cloud was never released", shadow: true,
+		was: []CloudJob{released(shadow)}, facts: Facts{Groups: queued(1, "local", "htc-part")},
+		want: []CloudJob{released(shadow, func(j *CloudJob) { j.Listed = true })},
 	},
 	{
 		name: "a shadow that waits stays", shadow: true,
