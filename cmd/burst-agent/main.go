@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -38,9 +39,17 @@ const (
 func run(args []string, getenv func(string) string, environ []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("burst-agent", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, "usage: burst-agent [-version]\n\nIt is told what to do by the environment; docs/settings.md lists its settings.\n")
+	}
 	showVersion := flags.Bool("version", false, "print the version and end")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: settings come from the environment", flags.Arg(0))
 	}
 	if *showVersion {
 		fmt.Fprintln(stdout, version())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/slurmburst/slurmburst/internal/burst"
 	"github.com/slurmburst/slurmburst/internal/ledger"
 )
 
@@ -137,7 +138,7 @@ func ago(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return time.Since(t).Round(time.Second).String()
+	return burst.Spell(time.Since(t).Round(time.Second))
 }
 
 func dash(s string) string {
@@ -197,7 +198,7 @@ func (c *ctl) printStatus(out io.Writer, views []clusterView) error {
 	for _, v := range views {
 		gate := "running"
 		if v.Cluster.Paused {
-			gate = fmt.Sprintf("PAUSED by %s %s ago: %s", v.Cluster.PausedBy, ago(v.Cluster.PausedAt), flat(v.Cluster.PausedReason))
+			gate = fmt.Sprintf("PAUSED by %s %s ago: %s", flat(v.Cluster.PausedBy), ago(v.Cluster.PausedAt), flat(v.Cluster.PausedReason))
 		}
 		fmt.Fprintf(out, "%s: %s; newest snapshot %s old from %s; revision %d, policy %s\n", v.Cluster.Cluster, gate,
 			ago(v.Heartbeat.AsOf), dash(flat(v.Heartbeat.AgentHost)), v.Cluster.Revision, v.Cluster.PolicyVersion)
@@ -281,7 +282,7 @@ func (c *ctl) decisionsCommand() *cobra.Command {
 				return err
 			}
 			return show(c, cmd.OutOrStdout(), rows, "TIME REVISION TRIGGER ACTIONS REASONS", func(d ledger.Decision) []any {
-				return []any{d.At.Local().Format(time.DateTime), d.Revision, d.Trigger, actionsText(d.Actions), d.Reasons}
+				return []any{d.At.Local().Format(time.DateTime), d.Revision, d.Trigger, actionsText(d.Actions), reasonsText(d.Reasons)}
 			})
 		},
 	}
@@ -314,4 +315,13 @@ func actionsText(record string) string {
 		parts[i] = a.Kind + " " + targets
 	}
 	return strings.Join(parts, "; ")
+}
+
+// reasonsText gives the record of reasons without JSON's marks.
+func reasonsText(record string) string {
+	var codes []string
+	if json.Unmarshal([]byte(record), &codes) != nil {
+		return dash(record)
+	}
+	return dash(strings.Join(codes, ", "))
 }

@@ -243,6 +243,8 @@ func TestErrorsComeWithHints(t *testing.T) {
 		{"nodes", fault.New(fault.Transient, "list", errors.New("refused")), []string{"error: list: refused", "hint: ", "network"}},
 		{"status --cluster other", nil, []string{`"other"`, "hint: burstctl status"}},
 		{"commands --state odd", nil, []string{`"odd"`, "sent", "expired"}},
+		{"jobs --state odd", nil, []string{`--state is "odd", want one of waiting, released, `, ", held\n"}},
+		{"policy check", nil, []string{"hint: usage: burstctl policy check FILE"}},
 		{"decisions --top 0", nil, []string{"--top", "1000"}},
 		{"failures --top 5000", nil, []string{"--top", "1000"}},
 		{"nodes extra", nil, []string{"extra"}},
@@ -293,6 +295,20 @@ func TestStatusTellsWhyANodearrayRests(t *testing.T) {
 	} {
 		if got := arrayReason(a, now); got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestTheVersionIsTold(t *testing.T) {
+	if code, out, errs := ctlRun(nil, "--version"); code != 0 || errs != "" || !strings.HasPrefix(out, "burstctl version ") {
+		t.Errorf("exit %d, %q, %s", code, out, errs)
+	}
+}
+
+func TestReasonsOfADecisionAreReadAsCodes(t *testing.T) {
+	for record, want := range map[string]string{`["fence","idle"]`: "fence, idle", `[]`: "-", "": "-", "cut…": "cut…"} {
+		if got := reasonsText(record); got != want {
+			t.Errorf("%s: got %q, want %q", record, got, want)
 		}
 	}
 }

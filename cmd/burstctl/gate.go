@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/user"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,13 +19,31 @@ var commandStates = []ledger.CommandState{
 	ledger.CommandFailed, ledger.CommandExpired,
 }
 
+// list names states as a sentence does.
+func list[S ~string](states []S) string {
+	names := make([]string, len(states))
+	for i, s := range states {
+		names[i] = string(s)
+	}
+	return strings.Join(names, ", ")
+}
+
+// checkState refuses a state that no row can have, which would look like none
+// being there.
+func checkState[S ~string](state string, states []S) error {
+	if state != "" && !slices.Contains(states, S(state)) {
+		return fmt.Errorf("--state is %.40q, want one of %s", state, list(states))
+	}
+	return nil
+}
+
 func (c *ctl) commandsCommand() *cobra.Command {
 	var state string
 	cmd := &cobra.Command{
 		Use: "commands", Short: "Show commands to Slurm and what became of them", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if state != "" && !slices.Contains(commandStates, ledger.CommandState(state)) {
-				return fmt.Errorf("--state is %.40q, want one of %v", state, commandStates)
+			if err := checkState(state, commandStates); err != nil {
+				return err
 			}
 			tables, cluster, err := c.chosen(cmd.Context())
 			if err != nil {
@@ -40,7 +59,7 @@ func (c *ctl) commandsCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&state, "state", "", "only this state: sent, ok, stale, refused, superseded, failed, expired")
+	cmd.Flags().StringVar(&state, "state", "", "only this state: "+list(commandStates))
 	return cmd
 }
 

@@ -10,11 +10,18 @@ import (
 	"github.com/slurmburst/slurmburst/internal/ledger"
 )
 
+// jobStates are the states of a job's row or a group's, as docs/tables.md lists
+// them.
+var jobStates = []string{"waiting", "released", "running", "revoked", "ended", stateShadow, stateHeld}
+
 func (c *ctl) jobsCommand() *cobra.Command {
 	var f ledger.JobFilter
 	cmd := &cobra.Command{
 		Use: "jobs", Short: "Show jobs that went to the cloud, and groups of jobs that are held", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkState(f.State, jobStates); err != nil {
+				return err
+			}
 			tables, cluster, err := c.chosen(cmd.Context())
 			if err != nil {
 				return err
@@ -33,7 +40,7 @@ func (c *ctl) jobsCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&f.State, "state", "", "only this state: waiting, released, running, revoked, ended, shadow, held")
+	cmd.Flags().StringVar(&f.State, "state", "", "only this state: "+list(jobStates))
 	cmd.Flags().StringVar(&f.Nodearray, "nodearray", "", "only this nodearray")
 	cmd.Flags().StringVar(&f.User, "user", "", "only this user")
 	cmd.Flags().StringVar(&f.Account, "account", "", "only this account")

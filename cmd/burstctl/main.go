@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -27,12 +28,16 @@ func run(args []string, open func() (store, error), stdout, stderr io.Writer) in
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
-	err := cmd.Execute()
+	chosen, err := cmd.ExecuteC()
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintf(stderr, "burstctl: error: %v\n", err)
-	if hint := hintFor(err); hint != "" {
+	hint := hintFor(err)
+	if hint == "" && chosen.ValidateArgs(chosen.Flags().Args()) != nil {
+		hint = "usage: " + chosen.UseLine()
+	}
+	if hint != "" {
 		fmt.Fprintf(stderr, "burstctl: hint: %s\n", hint)
 	}
 	return 1
@@ -78,11 +83,19 @@ func hintFor(err error) string {
 	return ""
 }
 
+// version is that of the module, as the build recorded it.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
 // newCommand builds the command tree.
 func newCommand(open func() (store, error)) *cobra.Command {
 	c := &ctl{open: open}
 	root := &cobra.Command{
-		Use: "burstctl", Short: "See and steer slurmburst",
+		Use: "burstctl", Short: "See and steer slurmburst", Version: version(),
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, one object per line")

@@ -60,7 +60,7 @@ func (c *ctl) policyCheckCommand() *cobra.Command {
 			documents, err := policy.LoadPath(args[0], slurm.ParseHostlist)
 			result.OK = err == nil
 			if err != nil {
-				result.Problems = strings.Split(flatLines(err.Error()), "\n")
+				result.Problems = problems(err)
 			}
 			for _, d := range documents {
 				e := checkedEntry{Cluster: d.Cluster, Version: d.Version(), Mode: d.Mode, Nodearrays: len(d.Nodearrays)}
@@ -82,15 +82,34 @@ func (c *ctl) policyCheckCommand() *cobra.Command {
 				}
 			}
 			if err != nil {
-				problems := "1 problem"
+				count := "1 problem"
 				if n := len(result.Problems); n != 1 {
-					problems = fmt.Sprintf("%d problems", n)
+					count = fmt.Sprintf("%d problems", n)
 				}
-				return fmt.Errorf("%w: %s in %s", errRefused, problems, flat(args[0]))
+				return fmt.Errorf("%w: %s in %s", errRefused, count, flat(args[0]))
 			}
 			return nil
 		},
 	}
+}
+
+// inFile parts a problem from the file that it is in.
+const inFile = ": read policy: "
+
+// problems gives one line for each problem of policy files, and each line its
+// file: LoadPath names a file only before the first of its problems.
+func problems(err error) []string {
+	lines := strings.Split(flatLines(err.Error()), "\n")
+	file := ""
+	for i, text := range lines {
+		switch name, problem, found := strings.Cut(text, inFile); {
+		case found && !strings.HasPrefix(text, "line "):
+			file, lines[i] = name, name+": "+problem
+		case file != "" && (strings.HasPrefix(text, "line ") || strings.HasPrefix(text, "and ")):
+			lines[i] = file + ": " + text
+		}
+	}
+	return lines
 }
 
 // flatLines keeps a terminal as it is, but for the ends of lines.

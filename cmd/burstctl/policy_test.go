@@ -129,7 +129,7 @@ func TestPolicyCheckNeedsNoTables(t *testing.T) {
 		t.Errorf("exit %d, %s, %s", code, out, errs)
 	}
 	for _, want := range wants {
-		if !strings.Contains(out, want) {
+		if !strings.Contains(out, wrong+": "+want) {
 			t.Errorf("%q is not in %s", want, out)
 		}
 	}

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -38,7 +39,9 @@ func run(args []string, stdout io.Writer) error {
 	flags.StringVar(&j.out, "out", "build", "directory that gets app and app.zip, relative to the repository")
 	flags.StringVar(&j.policy, "policy", "", "policy file to ship as policy.yaml, or directory of policies to ship as policy/")
 	flags.StringVar(&j.goarch, "goarch", runtime.GOARCH, "architecture of the handler; Azure Flex Consumption runs amd64 only")
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
