@@ -61,7 +61,7 @@ docs: ## regenerate the pages that are made from code
 	go test ./internal/config -run TestSettingsPage -update
 	go test ./internal/policy -run TestPolicyPages -update
 
-demo: setup build package ## real Slurm jobs burst to simulated CycleCloud and back to zero, in under 90 s
+demo: setup build package ## real Slurm jobs burst to simulated CycleCloud and back to zero, in under 90 s once everything is installed
 	build/bin/burstlocal demo
 
 overflow: setup build package ## the demo of a full on-prem partition: jobs burst, are held with a reason, and move on from where there is no capacity
