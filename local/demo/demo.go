@@ -132,6 +132,9 @@ func (o Options) inWorld(ctx context.Context, config world.Config, do func(*run)
 	if summary == nil {
 		return err
 	}
+	if s, ok := summary.(fmt.Stringer); ok && err == nil {
+		fmt.Fprintf(o.Out, "\n%s\n", s)
+	}
 	text, encodeErr := json.Marshal(summary)
 	fmt.Fprintf(o.Out, "\n%s\n", text)
 	return errors.Join(err, encodeErr)

@@ -37,6 +37,16 @@ type OverflowSummary struct {
 	Seconds        int            `json:"seconds"`
 }
 
+// String says in a sentence what the counts of a good run mean.
+func (s OverflowSummary) String() string {
+	held := 0
+	for _, n := range s.Held {
+		held += n
+	}
+	return fmt.Sprintf("All %d jobs are done: %d were released to the cloud (%d of them moved on from where there was no capacity), %d were held with a reason. "+
+		"%d nodes and %d VMs are left.\nEach count below was taken from two independent records:", s.Completed, s.Released, s.Moved, held, s.NodesLeft, s.VMsLeft)
+}
+
 // money is in millionths, as the tables keep it, and printed in units.
 type money int64
 

@@ -37,6 +37,12 @@ type Summary struct {
 	Seconds              int   `json:"seconds"`
 }
 
+// String says in a sentence what the counts of a good run mean.
+func (s Summary) String() string {
+	return fmt.Sprintf("All %d jobs are done, %d of them moved to the cloud from the full on-prem partition. %d nodes came and went; "+
+		"%d nodes and %d VMs are left.\nEach count below was taken from two independent records:", s.JobsCompleted, s.JobsReleased, s.NodesTerminated, s.NodesLeft, s.VMsLeft)
+}
+
 // counting takes counts and notes where two records differ.
 type counting struct {
 	mismatches []error

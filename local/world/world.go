@@ -181,7 +181,7 @@ func Start(ctx context.Context, config Config) (w *World, err error) {
 		if err := step.do(ctx); err != nil {
 			return w, fmt.Errorf("start %s: %w", step.name, err)
 		}
-		w.Progress(fmt.Sprintf("%s up in %s", step.name, time.Since(began).Round(10*time.Millisecond)))
+		w.Progress(fmt.Sprintf("%-30s up after %5.2f s", step.name, time.Since(began).Seconds()))
 	}
 	return w, nil
 }

@@ -33,7 +33,7 @@ func newCycleCloudCommand() *cobra.Command {
 	var f cycleCloudFlags
 	cmd := &cobra.Command{
 		Use:   "cyclecloud [flags] [-- program argument...]",
-		Short: "run the CycleCloud simulator; the program, if given, is what each VM runs",
+		Short: "Run the CycleCloud simulator; the program, if given, is what each VM runs",
 		Long: `Run the CycleCloud REST simulator until it is interrupted.
 
 A program after -- is started in every VM once it has booted; {name}, {node_id},

@@ -27,7 +27,7 @@ func newDemoCommand() *cobra.Command {
 	o := demo.Options{}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "run real Slurm jobs that burst to CycleCloud and come back to zero",
+		Short: "Run real Slurm jobs that burst to CycleCloud and come back to zero",
 		Long: `Run real Slurm jobs that burst to CycleCloud and come back to zero.
 
 Everything that slurmburst needs runs on this machine: Slurm itself, the Service
@@ -64,7 +64,7 @@ the counts, each taken from two independent records.`,
 		},
 	}
 	cmd.Flags().DurationVar(&o.Deadline, "deadline", 170*time.Second, "fail when jobs and nodes are not done after this `time`")
-	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "seed of the simulator's random `choices`; 0 draws one")
+	cmd.Flags().Int64Var(&o.Seed, "seed", 1, "seed of the simulator's random choices; 0 draws one")
 	cmd.Flags().StringVar(&scenario, "scenario", "", "`name` of another course of events: overflow, where jobs of a full on-prem partition burst or are held, and one nodearray has no capacity")
 	cmd.Flags().BoolVar(&chaos, "chaos", false, "kill, pause and cut off parts of the world all the while, as the seed says")
 	cmd.Flags().BoolVar(&o.NoSessions, "no-sessions", false, "take the sessions off the queues: several functions decide at once")
@@ -82,7 +82,7 @@ func newUpCommand() *cobra.Command {
 	var likeAzure bool
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "start the same world, leave it up and say how to use it",
+		Short: "Start the same world, leave it up and say how to use it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runUp(cmd.Context(), cmd.OutOrStdout(), world.Config{LikeAzure: likeAzure})
@@ -151,7 +151,7 @@ func pidFile(root string) string { return filepath.Join(root, "build", "up.pid")
 func newDownCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "down",
-		Short: "stop what `burstlocal up` started",
+		Short: "Stop what `burstlocal up` started",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			here, err := os.Getwd()

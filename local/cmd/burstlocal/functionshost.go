@@ -35,7 +35,7 @@ func newFunctionsHostCommand() *cobra.Command {
 	var f functionsHostFlags
 	cmd := &cobra.Command{
 		Use:   "functions",
-		Short: "run a packaged Functions app by the custom handler contract",
+		Short: "Run a packaged Functions app by the custom handler contract",
 		Long: `Run a packaged Functions app until it is interrupted.
 
 The app folder holds host.json, the handler and one folder per function. Settings

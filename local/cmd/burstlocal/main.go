@@ -28,7 +28,7 @@ func main() {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "burstlocal",
-		Short:         "run slurmburst's surroundings on this machine",
+		Short:         "Run slurmburst's surroundings on this machine",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

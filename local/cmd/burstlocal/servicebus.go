@@ -43,7 +43,7 @@ func newServiceBusCommand() *cobra.Command {
 	var f serviceBusFlags
 	cmd := &cobra.Command{
 		Use:   "servicebus",
-		Short: "run the Service Bus emulator",
+		Short: "Run the Service Bus emulator",
 		Long: `Run the Service Bus emulator until it is interrupted.
 
 It speaks AMQP 1.0 to the azservicebus client, with the connection string that it

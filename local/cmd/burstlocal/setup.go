@@ -11,7 +11,7 @@ func newSetupCommand() *cobra.Command {
 	var build string
 	command := &cobra.Command{
 		Use:   "setup",
-		Short: "install what is missing: Slurm's Debian packages and Azurite",
+		Short: "Install what is missing: Slurm's Debian packages and Azurite",
 		Long: `Setup looks for Slurm, munge and Azurite. What is missing it installs: the
 Debian packages slurmctld, slurmd, slurm-client and munge with apt-get (as root or
 with sudo; no service is started), and Azurite with npm into build/tools.
