@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -22,6 +23,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -314,10 +316,43 @@ func TestLinksEndWithTheirTokenUnlessItIsRenewed(t *testing.T) {
 	}
 }
 
-// The client notices when its token will end, and brings another.
+// A link lives longer than any of its tokens: the client brings the next one while
+// the last is good.
 func TestTheClientRenewsItsToken(t *testing.T) {
 	i := newIssuer(t)
-	i.lasting = time.Hour
+	i.lasting = 15 * time.Minute
+	synctest.Test(t, func(t *testing.T) {
+		key := func(string) (crypto.PublicKey, error) { return i.key.Public(), nil }
+		srv, err := New(Config{Queues: []QueueConfig{{Name: "q"}}, Auth: &Auth{Tokens: &TokenAuth{Key: key}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &pipes{server: make(chan net.Conn), closed: make(chan struct{})}
+		go func() { _ = srv.Serve(l) }()
+		client, err := azservicebus.NewClient(fqdn, i, &azservicebus.ClientOptions{NewWebSocketConn: l.dial})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := &namespace{t: t, srv: srv, client: client}
+		ctx := context.Background()
+		s, r := n.sender("q"), n.receiver("q", nil)
+		_, err = s.ScheduleMessages(ctx, []*azservicebus.Message{{Body: []byte("a")}}, time.Now().Add(2*time.Hour), nil)
+		n.must(err)
+		ms, err := r.ReceiveMessages(ctx, 1, nil)
+		n.must(err)
+		n.must(r.CompleteMessage(ctx, ms[0], nil))
+		n.must(s.SendMessage(ctx, &azservicebus.Message{}, nil))
+		if got := l.dials.Load(); got != 1 {
+			t.Errorf("the client dialled %d times", got)
+		}
+		n.must(client.Close(ctx))
+		n.must(srv.Close())
+	})
+}
+
+// New links come with tokens of their own.
+func TestALinkIsMadeAgainWithAToken(t *testing.T) {
+	i := newIssuer(t)
 	n, _ := overTLS(t, Config{Queues: []QueueConfig{{Name: "q"}}, Auth: &Auth{Tokens: &TokenAuth{Key: KeySet(i.url)}}}, i)
 	s := n.sender("q")
 	n.must(s.SendMessage(n.ctx(), &azservicebus.Message{}, nil))

@@ -157,6 +157,20 @@ func TestDuplicatesAreAcceptedAndDropped(t *testing.T) {
 	}
 }
 
+func TestADuplicateDoesNotExtendTheWindow(t *testing.T) {
+	n := newNamespace(t, QueueConfig{Name: "q", DuplicateDetection: time.Minute})
+	for _, c := range []struct {
+		at     time.Duration // after the step before
+		stored int
+	}{{0, 1}, {59 * time.Second, 1}, {time.Second, 2}, {59 * time.Second, 2}} {
+		n.clock.advance(c.at)
+		n.must(n.sender("q").SendMessage(n.ctx(), &azservicebus.Message{MessageID: to.Ptr("1")}, nil))
+		if s := n.srv.Stats()["q"]; s.Active != c.stored {
+			t.Errorf("%v later: %d messages, want %d", c.at, s.Active, c.stored)
+		}
+	}
+}
+
 func TestFullQueuesRefuse(t *testing.T) {
 	n := newNamespace(t, QueueConfig{Name: "q", MaxMessageSize: 1024, MaxSize: 2048})
 	s := n.sender("q")
