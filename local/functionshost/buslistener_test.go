@@ -20,7 +20,8 @@ type feed struct {
 	bus  *fakeBus
 	l    *busListener
 	seen events
-	stop func()
+	// cancel tells the listener to stop, and stop waits for it as well.
+	cancel, stop func()
 }
 
 func newFeed(t *testing.T, b busBinding, opts serviceBusOptions, work func(body string) error) *feed {
@@ -55,6 +56,7 @@ func newFeed(t *testing.T, b busBinding, opts serviceBusOptions, work func(body 
 		defer close(done)
 		f.l.run(ctx)
 	}()
+	f.cancel = cancel
 	f.stop = func() {
 		cancel()
 		<-done
@@ -317,8 +319,49 @@ func TestBatches(t *testing.T) {
 				if completed, _ := f.bus.settled(); len(completed) != 5 {
 					t.Errorf("completed %v", completed)
 				}
-				if f.bus.renewals != 0 {
-					t.Errorf("%d renewals during batches, want none", f.bus.renewals)
+			})
+		})
+	}
+}
+
+func TestBatchesAreNeverRenewed(t *testing.T) {
+	for _, sessions := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sessions %v", sessions), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := busBinding{sessions: sessions, autoComplete: true, many: true, maxBatch: 3, dataType: "string"}
+				// Any other call would have its lock renewed 10 s before the end.
+				f := newFeed(t, b, serviceBusOptions{maxRenewal: time.Hour}, takes(25*time.Second))
+				defer f.stop()
+				f.bus.send("s", "m-1", "x")
+				time.Sleep(26 * time.Second)
+				f.stop()
+				if completed, _ := f.bus.settled(); len(completed) != 1 || f.bus.renewals != 0 {
+					t.Errorf("completed %v after %d renewals, want one and none", completed, f.bus.renewals)
+				}
+			})
+		})
+	}
+}
+
+// A message that arrives while the host is stopping is no call any more.
+func TestMessagesThatComeWhileStoppingAreAbandoned(t *testing.T) {
+	for _, sessions := range []bool{true, false} {
+		t.Run(fmt.Sprintf("sessions %v", sessions), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls := 0
+				f := newFeed(t, busBinding{sessions: sessions, autoComplete: true}, serviceBusOptions{}, func(string) error {
+					calls++
+					return nil
+				})
+				f.bus.mu.Lock()
+				f.bus.handing = f.cancel
+				f.bus.mu.Unlock()
+				f.bus.send("s", "m-1", "x")
+				synctest.Wait()
+				f.stop()
+				completed, abandoned := f.bus.settled()
+				if calls != 0 || len(completed) != 0 || len(abandoned) != 1 {
+					t.Errorf("%d calls, completed %v, abandoned %v; want the message abandoned", calls, completed, abandoned)
 				}
 			})
 		})

@@ -24,8 +24,9 @@ type fakeBus struct {
 	maxLocked  int
 	renewals   int
 	lockFor    time.Duration
-	down       error // what accept and open return
-	emptyReads int   // receives that return (nil, nil)
+	down       error  // what accept and open return
+	emptyReads int    // receives that return (nil, nil)
+	handing    func() // if set, called while a receive has messages to return
 }
 
 func newFakeBus() *fakeBus {
@@ -154,6 +155,9 @@ func (l *fakeLink) receive(ctx context.Context, limit int) ([]*message, error) {
 		}
 		if len(out) > 0 {
 			l.b.queue = rest
+			if l.b.handing != nil {
+				l.b.handing()
+			}
 			return out, nil
 		}
 		if err := l.b.sleep(ctx); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -74,6 +75,8 @@ func TestStopWaitsForRunningCalls(t *testing.T) {
 func TestFunctionTimeoutKillsEveryCall(t *testing.T) {
 	t.Parallel()
 	a := newApp(t, strings.Replace(goodHost, "00:00:30", "00:00:02", 1), map[string]string{"work": workFunction})
+	mark := filepath.Join(t.TempDir(), "term")
+	a.settings["TERM_MARK"] = mark // a handler that would live on if it were only asked to end
 	r := a.run(nil)
 	first := r.starts(t, 1)
 	r.bus.send("slow", "m-slow", "hang")
@@ -98,6 +101,9 @@ func TestFunctionTimeoutKillsEveryCall(t *testing.T) {
 	if s := r.Stats().Instances[0]; s.Crashes != 0 {
 		t.Errorf("%d crashes counted for a timeout", s.Crashes)
 	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("the handler was asked to end; the real host kills without a word")
+	}
 }
 
 func TestEmptyReplyKillsTheHandlerWhenEmulated(t *testing.T) {
@@ -111,6 +117,29 @@ func TestEmptyReplyKillsTheHandlerWhenEmulated(t *testing.T) {
 		t.Errorf("call %+v, want it to hang until functionTimeout", call)
 	}
 	poll(t, "the restart", func() bool { return r.Stats().Instances[0].Starts >= 2 })
+}
+
+// A call that comes before the handler is ready waits for four times the readiness
+// budget, and then the host gives up.
+func TestACallWaitsFourTimesTheReadinessBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &worker{name: "app", file: hostFile{initTimeout: 30 * time.Second}, state: WorkerStarting, changed: make(chan struct{}), fatal: make(chan error, 1)}
+		began := time.Now()
+		err := w.await(t.Context())
+		if waited := time.Since(began); !errors.Is(err, ErrHostStopped) || waited != 2*time.Minute {
+			t.Errorf("after %v: %v", waited, err)
+		}
+		if fatal := <-w.fatal; !errors.Is(fatal, ErrHostStopped) {
+			t.Errorf("the host goes on: %v", fatal)
+		}
+		go func() {
+			time.Sleep(time.Minute)
+			w.setState(WorkerReady)
+		}()
+		if err := w.await(t.Context()); err != nil {
+			t.Errorf("a handler that is ready after a minute: %v", err)
+		}
+	})
 }
 
 func TestHandlerThatNeverAnswers(t *testing.T) {

@@ -94,6 +94,13 @@ func (c *manualClock) advance(d time.Duration) {
 	}
 }
 
+// leap moves the clock as advance does, and leaves the timers late.
+func (c *manualClock) leap(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
 // newNamespace starts an emulator whose clock the test moves.
 func newNamespace(t *testing.T, queues ...QueueConfig) *namespace {
 	t.Helper()

@@ -231,6 +231,33 @@ func TestLocksExpireUnlessRenewed(t *testing.T) {
 	}
 }
 
+// On a busy machine timers are late. A lock ends with its time nevertheless.
+func TestALockEndsEvenIfItsTimerIsLate(t *testing.T) {
+	n := newNamespace(t, QueueConfig{Name: "q"}, QueueConfig{Name: "s", RequiresSession: true})
+	n.send("q", "", "a")
+	r := n.receiver("q", nil)
+	m, holder := n.receiveOne(r, "a"), n.accept("x")
+	n.clock.leap(DefaultLockDuration)
+	if err := r.CompleteMessage(n.ctx(), m, nil); code(err) != azservicebus.CodeLockLost {
+		t.Errorf("complete: %v", err)
+	}
+	if err := r.RenewMessageLock(n.ctx(), m, nil); code(err) != azservicebus.CodeLockLost {
+		t.Errorf("renew the lock of a message: %v", err)
+	}
+	// The client would accept the session again by itself, and hide it.
+	e := n.srv.entities["s"]
+	e.lock()
+	_, refused := e.main.heldGroup(holder.SessionID(), func(*consumer) bool { return true }, n.clock.Now())
+	e.unlock()
+	if refused == nil || refused.condition != condSessionLockLost {
+		t.Errorf("the holder of a session whose time is over: %v", refused)
+	}
+	n.clock.advance(0)
+	if m = n.receiveOne(r, "a"); m.DeliveryCount != 2 {
+		t.Errorf("delivery count %d", m.DeliveryCount)
+	}
+}
+
 func TestLocksOutliveLinksAndConnections(t *testing.T) {
 	n := newNamespace(t, QueueConfig{Name: "q"})
 	n.send("q", "", "a", "b")
