@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/slurmburst/slurmburst/internal/burst"
 	"github.com/slurmburst/slurmburst/internal/cyclecloud"
@@ -262,21 +261,6 @@ func (p *pass) settle(ctx context.Context, i ledger.Intent) error {
 	return nil
 }
 
-// releaseWithin is how long giving up a claim may take after the call's own
-// time is over.
-const releaseWithin = 5 * time.Second
-
-// release gives up the claim of an intent whose effect could not be made to
-// happen for a passing reason, so that the next function need not wait.
-func (p *pass) release(ctx context.Context, i ledger.Intent) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
-	defer cancel()
-	i.ClaimUntil = p.Now()
-	if _, err := p.Ledger.UpdateIntent(ctx, p.name, i); err != nil {
-		p.Logger.Warn("claim was not released", "cluster", p.name, "intent", i.ID, "error", err.Error())
-	}
-}
-
 // applyOutcome lays a settled intent over the facts.
 func (p *pass) applyOutcome(i ledger.Intent) {
 	if i.Kind == kindCommand {
@@ -390,10 +374,4 @@ func (p *pass) overlay(c ledger.Command) {
 			p.facts.Nodes[at].Send(burst.CommandKind(c.Kind), c.SentAt, c.ExpiresAt)
 		}
 	}
-}
-
-// claimHolds reports whether the owner, who took its claims at began, may still
-// begin an effect.
-func (p *pass) claimHolds(began time.Time) bool {
-	return p.Now().Sub(began) < claimFor-claimMargin
 }

@@ -59,6 +59,7 @@ func TestATimerThatIsStillToFireIsNotArmedAgain(t *testing.T) {
 	s.after(10 * time.Second)
 	for _, other := range []event.ScaleDownTimer{
 		{Cluster: clusterName, Nodearray: "htc", Purpose: event.Retry, Generation: idle.Generation, Due: s.now},
+		{Cluster: clusterName, Nodearray: "hpc", Purpose: event.IdleDeadline, Generation: idle.Generation, Due: s.now},
 		{Cluster: clusterName, Purpose: event.Recheck, Generation: idle.Generation, Due: s.now},
 	} {
 		if _, err := s.rec.Timer(t.Context(), other); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -278,4 +279,31 @@ func (p *pass) renew(ctx context.Context, i ledger.Intent, attempt int) (ledger.
 		return i, fmt.Errorf("claim intent %s: %w", i.ID, err)
 	}
 	return i, nil
+}
+
+// claimHolds reports whether the owner, who took its claims at began, may still
+// begin an effect.
+func (p *pass) claimHolds(began time.Time) bool {
+	return p.Now().Sub(began) < claimFor-claimMargin
+}
+
+// releaseWithin is how long giving up a claim may take after the call's own
+// time is over.
+const releaseWithin = 5 * time.Second
+
+// release gives up the claim of an intent whose effect could not be made to
+// happen for a passing reason, so that the next function need not wait. Where
+// the tables do not take one, the claims of the others run out by themselves: to
+// wait for each answer would take minutes, and the host ends a process for that.
+func (p *pass) release(ctx context.Context, i ledger.Intent) {
+	if p.claimsStay {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	i.ClaimUntil = p.Now()
+	if _, err := p.Ledger.UpdateIntent(ctx, p.name, i); err != nil {
+		p.claimsStay = !errors.Is(err, ledger.ErrConflict)
+		p.Logger.Warn("claim was not released", "cluster", p.name, "intent", i.ID, "error", err.Error())
+	}
 }

@@ -67,8 +67,9 @@ type pass struct {
 	// unsettled says that an intent stays open, committed that this pass moved
 	// the cluster, conflicted that somebody else wrote the same rows.
 	unsettled, committed, conflicted bool
-	// busFailed says that Service Bus just failed to take something.
-	busFailed bool
+	// busFailed says that Service Bus just failed to take something, claimsStay
+	// that the tables did not take that a claim was given up.
+	busFailed, claimsStay bool
 }
 
 // armedNow is a timer that was scheduled and is in no row yet.
