@@ -107,46 +107,66 @@ func TestAnIntentIsItsOwnersUntilTheClaimIsOver(t *testing.T) {
 	s.want("open intents", len(s.intents()), 0)
 }
 
-// meanwhile lets something happen before the rows of the nodearrays are read.
+// meanwhile lets something happen within a pass, before its reading of the
+// nodearrays or before its second reading of the intents.
 type meanwhile struct {
 	reconcile.Ledger
+	before  string
+	loads   int
 	happens func()
 }
 
-func (l *meanwhile) Nodearrays(ctx context.Context, cluster string) ([]ledger.Nodearray, error) {
-	if then := l.happens; then != nil {
+func (l *meanwhile) come(where string) {
+	if then := l.happens; then != nil && where == l.before {
 		l.happens = nil
 		then()
 	}
+}
+
+func (l *meanwhile) Nodearrays(ctx context.Context, cluster string) ([]ledger.Nodearray, error) {
+	l.come("the rows are read")
 	return l.Ledger.Nodearrays(ctx, cluster)
 }
 
-// A pass reads the intents, then the rows. Between the two, the owner of an
-// intent may settle it, write its rows and drop it, all without a commit. Laid
-// over the newer rows, the intent would hide what became of it, for ever.
-func TestAnIntentThatIsDroppedBetweenTwoReadsIsNotLaidOverNewerRows(t *testing.T) {
-	s := quiet(t)
-	s.resume("htc-1", "r1", batch)
-	committed, goOn := make(chan struct{}), make(chan struct{})
-	owner := s.process(&slow{Ledger: s.ledger, Outbox: s.outbox, after: "commit", stand: func() { close(committed); <-goOn }}, s.cloud, s.outbox)
-	ended := make(chan error)
-	first, second := s.pressure(), s.pressure()
-	go func() { _, err := owner.Pressure(t.Context(), first, s.now); ended <- err }()
-	<-committed
-	reader := &meanwhile{Ledger: s.ledger, happens: func() {
-		s.want("open intents when they are read", len(s.intents()), 1)
-		close(goOn)
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		s.want("open intents when the rows are read", len(s.intents()), 0)
-	}}
-	if _, err := s.process(reader, s.cloud, s.outbox).Pressure(t.Context(), second, s.now); err != nil || reader.happens != nil {
-		t.Fatalf("nothing happened between the two reads: %v", err)
+func (l *meanwhile) Load(ctx context.Context, cluster string) (ledger.Partition, error) {
+	if l.loads++; l.loads == 2 {
+		l.come("the intents are read again")
 	}
-	row := s.row("htc-1")
-	s.want("what the row tells", row.Supply+" "+row.NodeID, "booting id-1")
-	s.want("VMs", s.cloud.ids, 1)
+	return l.Ledger.Load(ctx, cluster)
+}
+
+// A pass reads the intents, the rows, and the intents again. In between, the
+// owner of an intent may settle it, write its rows and drop it, all without a
+// commit. Laid over newer rows the intent would hide what became of it, and
+// older rows without it do not tell at all.
+func TestAnIntentThatIsDroppedBetweenTwoReadsIsReadWithItsRows(t *testing.T) {
+	for _, before := range []string{"the rows are read", "the intents are read again"} {
+		t.Run(before, func(t *testing.T) {
+			s := quiet(t)
+			s.resume("htc-1", "r1", batch)
+			committed, goOn := make(chan struct{}), make(chan struct{})
+			owner := s.process(&slow{Ledger: s.ledger, Outbox: s.outbox, after: "commit", stand: func() { close(committed); <-goOn }}, s.cloud, s.outbox)
+			ended := make(chan error)
+			first, second := s.pressure(), s.pressure()
+			go func() { _, err := owner.Pressure(t.Context(), first, s.now); ended <- err }()
+			<-committed
+			reader := &meanwhile{Ledger: s.ledger, before: before, happens: func() {
+				s.want("open intents at first", len(s.intents()), 1)
+				close(goOn)
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+				s.want("open intents then", len(s.intents()), 0)
+			}}
+			if _, err := s.process(reader, s.cloud, s.outbox).Pressure(t.Context(), second, s.now); err != nil || reader.happens != nil {
+				t.Fatalf("nothing happened between the two reads: %v", err)
+			}
+			row := s.row("htc-1")
+			s.want("what the row tells", row.Supply+" "+row.NodeID, "booting id-1")
+			s.want("creates", s.called("create"), 1)
+			s.want("commands", s.kinds(), "[]")
+		})
+	}
 }
 
 // cutOff is an app that loses its network at its first create: from then on
