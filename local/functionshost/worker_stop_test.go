@@ -34,6 +34,8 @@ func TestStopKillsWithoutNotice(t *testing.T) {
 	}
 	if calls := r.seen.calls(); len(calls) != 1 || calls[0].OK() {
 		t.Errorf("calls %+v, want the one in flight failed", calls)
+	} else if errors.Is(calls[0].Err, errFunctionTimeout) {
+		t.Error("the host waited for functionTimeout, long after DrainTimeout")
 	}
 	if _, abandoned := r.bus.settled(); len(abandoned) != 1 {
 		t.Errorf("abandoned %v", abandoned)
@@ -57,6 +59,9 @@ func TestKillWaitsForNothingAndSettlesNothing(t *testing.T) {
 	}
 	if completed, abandoned := r.bus.settled(); len(completed)+len(abandoned) != 0 {
 		t.Errorf("completed %v, abandoned %v: a killed host says nothing", completed, abandoned)
+	}
+	if calls := r.seen.calls(); len(calls) != 1 || errors.Is(calls[0].Err, errFunctionTimeout) {
+		t.Errorf("calls %+v, want the one in flight ended by the kill, not by functionTimeout", calls)
 	}
 }
 

@@ -157,6 +157,15 @@ func TestDuplicatesAreAcceptedAndDropped(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsScheduledCanBeCancelled(t *testing.T) {
+	n := newNamespace(t, QueueConfig{Name: "q"})
+	n.send("q", "", "a")
+	if err := n.sender("q").CancelScheduledMessages(n.ctx(), []int64{1}, nil); code(err) != azservicebus.CodeNotFound {
+		t.Errorf("cancel of an active message: %v", err)
+	}
+	n.receiveOne(n.receiver("q", nil), "a")
+}
+
 func TestADuplicateDoesNotExtendTheWindow(t *testing.T) {
 	n := newNamespace(t, QueueConfig{Name: "q", DuplicateDetection: time.Minute})
 	for _, c := range []struct {

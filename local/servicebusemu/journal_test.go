@@ -167,6 +167,21 @@ func TestEverythingButLocksSurvivesARestart(t *testing.T) {
 	}
 }
 
+// A number that went to a duplicate stands for nothing, after a restart too.
+func TestNumbersOfDuplicatesAreNotUsedAgainAfterARestart(t *testing.T) {
+	n, cfg := durable(t, QueueConfig{Name: "q", DuplicateDetection: time.Minute})
+	id := "1"
+	for range 2 {
+		n.must(n.sender("q").SendMessage(n.ctx(), &azservicebus.Message{MessageID: &id, Body: []byte("a")}, nil))
+	}
+	n.restart(cfg)
+	n.send("q", "", "b")
+	ms := n.receive(n.receiver("q", nil), 2)
+	if first, second := *ms[0].SequenceNumber, *ms[1].SequenceNumber; first != 1 || second != 3 {
+		t.Errorf("sequence numbers %d and %d, want 1 and 3", first, second)
+	}
+}
+
 func TestSessionsAndTheirStatesSurviveARestart(t *testing.T) {
 	n, cfg := durable(t, QueueConfig{Name: "s", RequiresSession: true})
 	n.send("s", "x", "x1", "x2", "x3")
