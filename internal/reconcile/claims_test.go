@@ -233,3 +233,37 @@ func TestGivingUpManyClaimsDoesNotOutlastTheCall(t *testing.T) {
 		s.want("open intents in the end", len(s.intents()), 0)
 	})
 }
+
+// An older epoch is taken in only when the agent in charge has been silent for
+// two validities of a snapshot: then its session state was lost.
+func TestAnOlderEpochIsTakenInAfterTwoValidities(t *testing.T) {
+	for silence, outcome := range map[time.Duration]string{
+		100 * time.Second: reconcile.OutcomeDuplicate, 180 * time.Second: reconcile.OutcomeDuplicate, 181 * time.Second: reconcile.OutcomeDecided,
+	} {
+		s := newSite(t)
+		s.epoch = 5
+		s.report()
+		s.epoch = 2
+		s.after(silence)
+		s.want(fmt.Sprintf("outcome after %v", silence), s.report().Outcome, outcome)
+	}
+}
+
+// A command whose time is over is not sent: its answer would be about a Slurm
+// that has moved on.
+func TestACommandWhoseTimeIsOverIsNotSent(t *testing.T) {
+	s := newSite(t)
+	s.outbox.down = unavailable
+	s.report()
+	late := s.intents()
+	s.want("open intents", len(late), 1)
+	s.outbox.down = nil
+	s.after(burst.CommandTTL + time.Second)
+	s.report()
+	for _, c := range s.outbox.commands {
+		if c.ID == clusterName+"/"+late[0].ID {
+			t.Errorf("%s was sent after its end at %v", c.ID, c.ExpiresAt)
+		}
+	}
+	s.want("commands decided anew", s.kinds(), "[fence_nodes htc-4]")
+}
