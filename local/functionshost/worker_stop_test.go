@@ -68,7 +68,7 @@ func TestKillWaitsForNothingAndSettlesNothing(t *testing.T) {
 func TestStopWaitsForRunningCalls(t *testing.T) {
 	t.Parallel()
 	r := oneFunction(t).run(nil)
-	r.bus.send("s", "m-1", "sleep 400ms")
+	r.bus.send("s", "m-1", "sleep 3s") // long enough to be seen at work
 	poll(t, "the call", func() bool { return r.Stats().Instances[0].InFlight == 1 })
 	r.stop()
 	r.result <- <-r.result
@@ -79,14 +79,14 @@ func TestStopWaitsForRunningCalls(t *testing.T) {
 
 func TestFunctionTimeoutKillsEveryCall(t *testing.T) {
 	t.Parallel()
-	a := newApp(t, strings.Replace(goodHost, "00:00:30", "00:00:02", 1), map[string]string{"work": workFunction})
+	a := newApp(t, strings.Replace(goodHost, "00:00:30", "00:00:06", 1), map[string]string{"work": workFunction})
 	mark := filepath.Join(t.TempDir(), "term")
 	a.settings["TERM_MARK"] = mark // a handler that would live on if it were only asked to end
 	r := a.run(nil)
 	first := r.starts(t, 1)
 	r.bus.send("slow", "m-slow", "hang")
 	poll(t, "the slow call", func() bool { return r.Stats().Instances[0].InFlight == 1 })
-	<-time.After(time.Second) // so that only one call reaches the limit
+	<-time.After(time.Second) // so that only one call reaches the limit, and the other has begun by then
 	r.bus.send("other", "m-other", "hang")
 	calls := r.calls(t, 2)
 	byID := map[string]Invocation{}
