@@ -62,11 +62,11 @@ func (m mutant) overlay(t *testing.T, dir string) string {
 	if err := os.WriteFile(mutated, []byte(strings.Replace(string(text), m.old, m.new, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	real, err := filepath.Abs(m.file)
+	original, err := filepath.Abs(m.file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {real: mutated}})
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {original: mutated}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,24 +79,40 @@ func (m mutant) overlay(t *testing.T, dir string) string {
 
 var failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 
-// suite runs the tests of this package, the quick ones first, and gives the name
-// of the first that fails; it is the most exact one. An empty overlay stands
-// for the code as it is.
-func suite(t *testing.T, overlay string) string {
+// rounds are the tests of this package, the most exact and quickest ones first.
+var rounds = [][]string{
+	{"-test.run", "^TestSituations$"},
+	{"-test.skip", "Model|Mutant|^TestSituations$", "-rapid.checks", "150"},
+	{"-test.run", "Model"},
+}
+
+// compile makes the test binary of this package. An empty overlay stands for the
+// code as it is.
+func compile(t *testing.T, dir, overlay string) string {
 	t.Helper()
-	for _, run := range [][]string{{"-skip", "Model|Mutant", "-rapid.checks", "150"}, {"-run", "Model"}} {
+	binary := filepath.Join(dir, "burst.test")
+	args := []string{"test", "-c", "-vet=off", "-ldflags=-s -w", "-o", binary}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("does not compile: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// suite runs the tests of a binary up to the first that fails, and gives its
+// name. What does not end has failed too.
+func suite(t *testing.T, binary string) string {
+	t.Helper()
+	for _, round := range rounds {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-		args := append([]string{"test", "-vet=off", "-count=1", "-overlay", overlay, ".", "-rapid.shrinktime", "1ms"}, run...)
-		if overlay == "" {
-			args = append(args[:3:3], args[5:]...)
-		}
-		out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput()
+		args := append([]string{"-test.failfast", "-rapid.shrinktime", "1ms", "-rapid.nofailfile"}, round...)
+		out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
 		cancel()
 		if err == nil {
 			continue
-		}
-		if strings.Contains(string(out), "[build failed]") {
-			t.Fatalf("does not compile:\n%s", out)
 		}
 		names := failed.FindAllSubmatch(out, -1)
 		if len(names) == 0 {
@@ -106,7 +122,7 @@ func suite(t *testing.T, overlay string) string {
 		if len(names) > 1 && strings.HasPrefix(string(names[1][1]), found+"/") {
 			found = string(names[1][1])
 		}
-		return fmt.Sprintf("%s (%d in all)", found, len(names))
+		return found
 	}
 	return ""
 }
@@ -118,15 +134,18 @@ func firstLine(out []byte) string {
 
 // TestMutants holds the suite to its word: each fault of the list makes it fail.
 func TestMutants(t *testing.T) {
-	if by := suite(t, ""); by != "" {
+	if by := suite(t, compile(t, t.TempDir(), "")); by != "" {
 		t.Fatalf("without a fault the suite fails: %s", by)
 	}
 	for _, m := range readMutants(t) {
-		by := suite(t, m.overlay(t, t.TempDir()))
-		if by == "" {
-			t.Errorf("nothing found that it %s (%s)", m.breaks, m.file)
-			by = "SURVIVES"
-		}
-		fmt.Printf("%-64s %-12s %s\n", m.breaks, m.file, by)
+		t.Run(m.breaks, func(t *testing.T) {
+			dir := t.TempDir()
+			by := suite(t, compile(t, dir, m.overlay(t, dir)))
+			if by == "" {
+				t.Errorf("nothing found that it %s (%s)", m.breaks, m.file)
+				by = "SURVIVES"
+			}
+			fmt.Printf("%-64s %-12s %s\n", m.breaks, m.file, by)
+		})
 	}
 }
