@@ -50,6 +50,7 @@ func TestAnOlderSnapshotChangesNothing(t *testing.T) {
 	s := newSite(t)
 	s.report()
 	old := s.pressure()
+	s.after(10 * time.Second)
 	s.report()
 	result, err := s.rec.Pressure(t.Context(), old, s.now)
 	if err != nil {
