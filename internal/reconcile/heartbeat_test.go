@@ -27,7 +27,9 @@ func TestHeartbeatsAreNotedAsOftenAsAnybodyNeedsThem(t *testing.T) {
 		every, validity time.Duration
 		want            int // of 20
 	}{
-		{time.Second, 90 * time.Second, 4}, {30 * time.Second, 90 * time.Second, 20}, {5 * time.Second, 90 * time.Second, 20},
+		{time.Second, 90 * time.Second, 4},
+		{30 * time.Second, 90 * time.Second, 20},
+		{5 * time.Second, 90 * time.Second, 20},
 		{time.Second, 10 * time.Second, 7}, // every third: facts never seem older by more than a quarter of what they are good for
 	} {
 		s := quiet(t)
