@@ -28,6 +28,9 @@ func startLab(t *testing.T, config slurmlab.Config) *slurmlab.Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if t.Failed() {
+			showLogs(t, lab)
+		}
 		if err := lab.Stop(context.Background()); err != nil {
 			t.Error(err)
 		}
@@ -36,6 +39,42 @@ func startLab(t *testing.T, config slurmlab.Config) *slurmlab.Lab {
 		}
 	})
 	return lab
+}
+
+// showLogs tells how each log of the lab ends.
+func showLogs(t *testing.T, lab *slurmlab.Lab) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(lab.Dir(), "log", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const tail = 6000
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		t.Logf("%s ends with:\n%s", filepath.Base(path), text[max(0, len(text)-tail):])
+	}
+}
+
+// startSrun starts srun, with what it prints among the lab's logs.
+func startSrun(t *testing.T, lab *slurmlab.Lab, log string, args ...string) *child.Process {
+	t.Helper()
+	out, err := os.Create(filepath.Join(lab.Dir(), "log", log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close() // srun has its own copy
+	srun := lab.Srun(t.Context(), append([]string{"--verbose"}, args...)...)
+	srun.Stdout, srun.Stderr = out, out
+	process, err := child.Start(srun)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(process.Kill)
+	return process
 }
 
 // processesOf lists the command lines of processes that have the lab's directory

@@ -138,17 +138,20 @@ func TestNodeThatNeverBootsIsToldByTheLog(t *testing.T) {
 func TestDeletedNodeTakesItsJobProcessesWithIt(t *testing.T) {
 	t.Parallel()
 	lab := startLab(t, slurmlab.Config{LocalNodes: 1, Partitions: []slurmlab.CloudPartition{{Name: "htc", Count: 1}}})
-	local := lab.Srun(t.Context(), "--partition=local", "sleep", "4711")
-	cloud := lab.Srun(t.Context(), "--partition=htc", "sleep", "4712")
-	for _, srun := range []*exec.Cmd{local, cloud} {
-		srun := start(t, srun)
-		t.Cleanup(srun.Kill)
-	}
+	local := startSrun(t, lab, "srun-local.out", "--partition=local", "sleep", "4711")
+	cloud := startSrun(t, lab, "srun-htc.out", "--partition=htc", "sleep", "4712")
 	eventually(t, "ResumeProgram was called", func(context.Context) (bool, string) {
 		return len(controllerLog(t, lab).Resumes) == 1, ""
 	})
 	process := bootNode(t, lab, "htc-1")
 	eventually(t, "both jobs sleep", func(context.Context) (bool, string) {
+		for name, srun := range map[string]*child.Process{"local": local, "htc": cloud} {
+			select {
+			case <-srun.Done():
+				t.Fatalf("srun for %s has ended: %v", name, srun.Err())
+			default:
+			}
+		}
 		return sleeps(t, "4711") && sleeps(t, "4712"), ""
 	})
 	// A shell of a user who works with this lab is none of its leftovers.
