@@ -30,8 +30,9 @@ type standIn struct {
 	resumes int
 }
 
-func (s *site) standIn(cluster string, nodes, groups int) *standIn {
-	began := time.Now().UTC().Truncate(time.Second)
+// standIn makes one whose newest jobs were submitted so long ago.
+func (s *site) standIn(cluster string, nodes, groups int, ago time.Duration) *standIn {
+	began := time.Now().UTC().Add(-ago).Truncate(time.Second)
 	return &standIn{
 		site: s, cluster: cluster, nodes: nodes, groups: pendingGroups(groups, began), began: began,
 		up: map[int]time.Time{}, booting: map[int]string{},

@@ -34,7 +34,7 @@ func measureEvents(ctx context.Context, b *bench) (err error) {
 	l := latencies{}
 	count, warmUp := min(b.effort.samples, nodes/2), warming{least: 20, most: 20}
 	for _, cluster := range clusters[:b.effort.runs] {
-		a := s.standIn(cluster, nodes, groups)
+		a := s.standIn(cluster, nodes, groups, 0)
 		if err := a.grow(ctx, 1, nodes-count-warmUp.most); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func measureEvents(ctx context.Context, b *bench) (err error) {
 	l.add(b, "event on the queue to nodes/create, 200 nodes, 200 groups, warm", 50, 250)
 	b.add(measure{key: "event_cpu", what: "the same: CPU of the handler per event", value: l.cpu, unit: "ms"}.
 		over(l.cpuFloor, "to read the snapshot's message and write it again, once"))
-	return s.measureRequests(ctx, s.standIn(fresh, nodes, groups))
+	return s.measureRequests(ctx, s.standIn(fresh, nodes, groups, 0))
 }
 
 // measureLarge times events of a cluster of 10,000 nodes and 5,000 groups, and
@@ -57,7 +57,7 @@ func measureLarge(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	a := s.standIn("large", nodes, groups)
+	a := s.standIn("large", nodes, groups, 0)
 	count, warmUp := max(10, b.effort.samples/5), warming{least: 3, most: 12}
 	seed := nodes - b.effort.runs*(count+warmUp.most)
 	for n := 1; n <= seed; n += atOnce {

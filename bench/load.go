@@ -25,6 +25,11 @@ const (
 	rampUp = 30 * time.Second
 	// arriving is the part of it over which the clusters' first events spread.
 	arriving = 10 * time.Second
+	// submitting is the time over which the jobs of the clusters were submitted:
+	// the limits of the groups differ by a minute, and so do the moments at which
+	// they have waited for long enough. Clusters have nothing to do with each
+	// other, so neither have these moments.
+	submitting = time.Minute
 )
 
 // measureLoad has many clusters send an event a second each.
@@ -94,8 +99,9 @@ func (b *bench) load(ctx context.Context, lasts time.Duration, about string, o s
 	defer stop()
 	var agents sync.WaitGroup
 	for i, name := range o.clusters {
-		a := s.standIn(name, loadNodes, loadGroups)
-		first := time.Duration(i) * arriving / time.Duration(len(o.clusters))
+		share := func(d time.Duration) time.Duration { return time.Duration(i) * d / time.Duration(len(o.clusters)) }
+		a := s.standIn(name, loadNodes, loadGroups, share(submitting))
+		first := share(arriving)
 		agents.Go(func() { r.drive(sending, a, first, i) })
 	}
 	sleep(sending, rampUp)
