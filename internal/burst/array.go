@@ -36,11 +36,13 @@ type arrayDecision struct {
 	// waiting are the nodes of released jobs that wait for them, promised what
 	// idle nodes do not cover of them, idleFree what they leave of those.
 	waiting, promised, idleFree int
-	// offered are the powered-down nodes that Slurm may allocate; startable those
-	// of them that are ready, and those that are idle. fencedFor is why Slurm may
-	// not have all.
-	offered, startable int
-	fencedFor          Reason
+	// startable are the powered-down nodes that Slurm may allocate and that are
+	// ready, and those that are idle. fencedFor is why Slurm may not have all.
+	startable int
+	fencedFor Reason
+	fencing   fencing
+	// stuck are nodes that count against the limit until an admin acts.
+	stuck int
 }
 
 type commandTarget struct {
@@ -54,6 +56,7 @@ func (a *arrayDecision) follow() {
 		a.move(n)
 		if n.takesRoom() {
 			a.taken++
+			a.stuck += waitsForAdmin(n)
 		}
 		if n.Supply != Absent || n.Slurm.joined() {
 			a.existing++ // a VM that may be there counts as one

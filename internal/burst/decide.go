@@ -74,6 +74,10 @@ func Decide(now time.Time, p Policy, f Facts) Plan {
 	o.run()
 	d.plan.Warnings = d.till.warnings(&d.memory)
 	for _, a := range d.ranked {
+		a.census()
+	}
+	o.shareRoom()
+	for _, a := range d.ranked {
 		a.fence()
 		a.emit()
 	}
@@ -191,11 +195,18 @@ func (d *decision) recall() {
 	for i := range d.memory.Jobs {
 		job := &d.memory.Jobs[i]
 		d.acted[job.ID] = i
-		a := d.arrays[job.Nodearray]
-		if a != nil && len(job.Home) > 0 && job.RevokedAt.IsZero() && job.StartedAt.IsZero() && d.running[job.ID] == nil {
+		if a := d.awaits(job); a != nil {
 			a.waiting += job.Nodes
 		}
 	}
+}
+
+// awaits gives the nodearray that a released job waits for, or nil.
+func (d *decision) awaits(job *CloudJob) *arrayDecision {
+	if len(job.Home) > 0 && job.RevokedAt.IsZero() && job.StartedAt.IsZero() && d.running[job.ID] == nil {
+		return d.arrays[job.Nodearray]
+	}
+	return nil
 }
 
 // keep puts a job into the memory.

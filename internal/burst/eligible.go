@@ -69,6 +69,18 @@ func (o *overflow) startable(g *Group) Reason {
 // partition. Slurm accepts nearly every release and then hides why the job
 // waits on-prem, so a release that would be refused is never made.
 func (o *overflow) admits(a *arrayDecision, g *Group) blocker {
+	if b := o.takes(a, g); b.blocks() {
+		return b
+	}
+	if p := o.partitions[a.policy.Partition]; p.AllowGroups != nil {
+		return blocker{code: ReasonPartitionRefuses, format: "partition %s admits some groups only, and whose the job is cannot be told", args: []any{p.Name}}
+	}
+	return o.fitsNode(a, g)
+}
+
+// takes is admits without what the nodes offer and without the groups of users,
+// which Slurm checks when a job is submitted there.
+func (o *overflow) takes(a *arrayDecision, g *Group) blocker {
 	p := o.partitions[a.policy.Partition]
 	refused := func(format string, args ...any) blocker {
 		return blocker{code: ReasonPartitionRefuses, format: format, args: args}
@@ -88,10 +100,8 @@ func (o *overflow) admits(a *arrayDecision, g *Group) blocker {
 		return refused("partition %s does not admit account %.40s", p.Name, g.Account)
 	case p.AllowQOS != nil && !slices.Contains(p.AllowQOS, g.QOS):
 		return refused("partition %s does not admit QOS %.40s", p.Name, g.QOS)
-	case p.AllowGroups != nil:
-		return refused("partition %s admits some groups only, and whose the job is cannot be told", p.Name)
 	}
-	return o.fitsNode(a, g)
+	return blocker{}
 }
 
 // fitsNode compares what the job needs per node with what a node has.

@@ -5,45 +5,80 @@ import (
 	"time"
 )
 
+// fencing is what the fence of one nodearray works with.
+type fencing struct {
+	// usable are the powered-down names that Slurm may allocate, occupied those
+	// of them whose VM is on its way out, fenced those that may be given back.
+	usable, occupied, fenced []*Node
+	// back are names on their way back to Slurm, open the usable ones, whether
+	// they are to be fenced or not, kept those of them that may stay, ready those
+	// that may stay or be given back.
+	back, open, kept, ready int
+	// room is what all limits but the cluster's leave for names beside those on
+	// their way back, why the tightest of these limits.
+	room int
+	why  Reason
+	// need is how many of them waiting jobs need, part what the cluster's limit
+	// leaves for them, gives how many may be given back before Slurm has confirmed
+	// more fences.
+	need, part, gives int
+}
+
+// most is how many names beside those on their way back Slurm may allocate by
+// all limits but the cluster's.
+func (f *fencing) most() int { return min(max(f.room, 0), f.ready) }
+
+// census counts the powered-down names and what each limit but the cluster's
+// leaves of them.
+func (a *arrayDecision) census() {
+	f := &a.fencing
+	for _, n := range a.nodes {
+		switch {
+		case n.Slurm == PoweredDown && n.Supply == Absent, n.Slurm == PoweredDown && n.Supply == SupplyUnknown:
+			f.usable = append(f.usable, n)
+			if !a.cooling(n) && (n.Command.Kind != FenceNodes || !a.open(n)) {
+				f.kept++
+			}
+		case n.Slurm == PoweredDown && moves[n.Slurm][n.Supply] == moveWaitGone:
+			f.occupied = append(f.occupied, n)
+		case n.Slurm == Fenced && !n.Supply.present() && n.Command.Kind == UnfenceNodes && a.open(n):
+			f.back++
+		case n.Slurm == Fenced && n.Supply == Absent:
+			f.fenced = append(f.fenced, n)
+			if !a.cooling(n) && !a.open(n) {
+				f.ready++
+			}
+		}
+	}
+	f.open, f.ready, f.part, f.gives = len(f.usable), f.ready+f.kept, len(a.nodes), len(a.nodes)
+	f.room = a.policy.MaxNodes - a.taken - f.back
+	f.why = because(ReasonFence, "%d of at most %s are up or asked for", a.policy.MaxNodes-f.room, count(a.policy.MaxNodes, "node"))
+	switch {
+	case a.decision.facts.Paused:
+		f.room, f.why = 0, because(ReasonPaused, "an admin paused bursting")
+		f.usable, f.occupied = append(f.occupied, f.usable...), nil
+	case a.closed():
+		f.room, f.why = 0, because(ReasonClosed, "the nodearray rests after a failure")
+		f.usable, f.occupied = append(f.occupied, f.usable...), nil
+	}
+	if most, limit := a.allowance(); f.room > most-f.back {
+		f.room, f.why = most-f.back, limit
+	}
+}
+
 // fence keeps the powered-down nodes that Slurm may allocate within what the
 // limit still allows: Slurm cannot ask for a node that cannot be had.
 func (a *arrayDecision) fence() {
-	room, back := a.policy.MaxNodes, 0
-	var usable, occupied, fenced []*Node
-	for _, n := range a.nodes {
-		if n.takesRoom() {
-			room--
-		}
-		switch {
-		case n.Slurm == PoweredDown && n.Supply == Absent, n.Slurm == PoweredDown && n.Supply == SupplyUnknown:
-			usable = append(usable, n)
-		case n.Slurm == PoweredDown && moves[n.Slurm][n.Supply] == moveWaitGone:
-			occupied = append(occupied, n)
-		case n.Slurm == Fenced && !n.Supply.present() && n.Command.Kind == UnfenceNodes && a.open(n):
-			room-- // on its way back
-			back++
-		case n.Slurm == Fenced && n.Supply == Absent:
-			fenced = append(fenced, n)
-		}
-	}
-	why := because(ReasonFence, "%d of at most %s are up or asked for", a.policy.MaxNodes-room, count(a.policy.MaxNodes, "node"))
-	switch {
-	case a.decision.facts.Paused:
-		room, why = 0, because(ReasonPaused, "an admin paused bursting")
-		usable, occupied = append(occupied, usable...), nil
-	case a.closed():
-		room, why = 0, because(ReasonClosed, "the nodearray rests after a failure")
-		usable, occupied = append(occupied, usable...), nil
-	}
-	if most, limit := a.allowance(); room > most-back {
-		room, why = most-back, limit
+	f := &a.fencing
+	room, why := f.room, f.why
+	if f.part < f.most() {
+		room, why = f.part, a.clusterFull()
 	}
 	// A name whose VM is on its way out has taken its room already.
-	a.fenceUsable(occupied, len(occupied)+min(room, 0), why)
-	left := a.fenceUsable(usable, max(room, 0), why)
-	a.offered = back + min(max(room, 0), len(usable)+len(fenced))
-	a.tellApart(append(usable, fenced...), max(room, 0), back, why)
-	a.unfence(fenced, left)
+	a.fenceUsable(f.occupied, len(f.occupied)+min(room, 0), why)
+	left := a.fenceUsable(f.usable, max(room, 0), why)
+	a.tellApart(append(f.usable, f.fenced...), max(room, 0), f.back, why)
+	a.unfence(min(left, f.gives))
 }
 
 // tellApart counts how many of the powered-down nodes Slurm may allocate at once,
@@ -65,7 +100,8 @@ func (a *arrayDecision) tellApart(nodes []*Node, room, back int, why Reason) {
 }
 
 // allowance is how many powered-down nodes Slurm may allocate for all reasons
-// but the nodearray's own limit: users may reach them without asking anybody.
+// but the limits of the nodearray and the cluster: users may reach them without
+// asking anybody.
 func (a *arrayDecision) allowance() (int, Reason) {
 	most, why := len(a.nodes), Reason{}
 	bound := func(n int, code Code, format string, args ...any) {
@@ -96,9 +132,6 @@ func (a *arrayDecision) allowance() (int, Reason) {
 		}
 		bound(left, ReasonStep, "%s takes at most %s within %s", a.policy.Name, count(step.Nodes, "new node"), seconds(step.Every))
 	}
-	if limit := a.decision.policy.MaxNodes; limit > 0 {
-		bound(a.clusterRoom(), ReasonClusterNodes, "the cluster may have at most %s", count(limit, "node"))
-	}
 	if len(a.decision.policy.Budgets) > 0 {
 		fits := a.till.nodesFor(a.policy.Name, a.dearest())
 		if fits < len(a.nodes) {
@@ -118,19 +151,6 @@ func (a *arrayDecision) largest() int {
 		}
 	}
 	return nodes
-}
-
-// clusterRoom is what the cluster's limit leaves for the nodearray, when those
-// before it in rank have had their part.
-func (a *arrayDecision) clusterRoom() int {
-	room := a.decision.policy.MaxNodes
-	for _, other := range a.ranked {
-		room -= other.taken
-		if other != a {
-			room -= other.offered
-		}
-	}
-	return room
 }
 
 // dearest is what one node may have to commit for a job that Slurm could start
@@ -194,17 +214,31 @@ func (a *arrayDecision) fenceUsable(usable []*Node, room int, why Reason) int {
 	return room - going
 }
 
-// unfence gives nodes back while there is room, the first names first.
-func (a *arrayDecision) unfence(fenced []*Node, room int) {
-	for _, n := range fenced {
-		if room <= 0 {
+// unfence gives nodes back while there is room, the first names first, and says
+// of which ones the room has to come free elsewhere.
+func (a *arrayDecision) unfence(room int) {
+	f := &a.fencing
+	needed := 0
+	if a.decision.policy.MaxNodes > 0 {
+		needed = min(f.need, f.part) - f.kept
+	}
+	for _, n := range f.fenced {
+		if room <= 0 && needed <= 0 {
 			return
 		}
 		if a.cooling(n) || a.open(n) {
 			continue
 		}
+		switch {
+		case room > 0 && needed > 0:
+			a.command(UnfenceNodes, n.Name, because(ReasonUnfence, "jobs that wait for %s need its nodes", a.policy.Name))
+		case room > 0:
+			a.command(UnfenceNodes, n.Name, because(ReasonUnfence, "the limit of %s has room again", count(a.policy.MaxNodes, "node")))
+		default:
+			a.hold(n.Name, because(ReasonCommandOpen, "jobs need the node, and Slurm has not confirmed yet that others are fenced for it"))
+		}
 		room--
-		a.command(UnfenceNodes, n.Name, because(ReasonUnfence, "the limit of %s has room again", count(a.policy.MaxNodes, "node")))
+		needed--
 	}
 }
 

@@ -29,7 +29,7 @@ func (o *overflow) fencedOut() {
 // keptOut gives the first nodearray whose fence keeps a job of the group from
 // starting, where no partition of its list has enough nodes.
 func (o *overflow) keptOut(g *Group) *arrayDecision {
-	if g.NodeList || !slices.Contains([]string{"Resources", "Priority", "ReqNodeNotAvail"}, g.StateReason) {
+	if !g.lacksNodes() {
 		return nil
 	}
 	var first *arrayDecision
@@ -49,4 +49,11 @@ func (o *overflow) keptOut(g *Group) *arrayDecision {
 		}
 	}
 	return first
+}
+
+// lacksNodes reports whether any nodes of a partition are all that the jobs lack.
+// ReqNodeNotAvail is what the first of them may be told where all its nodes are
+// drained (measured on 22.05.8).
+func (g *Group) lacksNodes() bool {
+	return !g.NodeList && slices.Contains([]string{"Resources", "Priority", "ReqNodeNotAvail"}, g.StateReason)
 }

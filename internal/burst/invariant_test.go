@@ -204,56 +204,80 @@ func (j judge) command(kind CommandKind, n Node, requeued map[string]bool) error
 	return nil
 }
 
-// fence: what Slurm may allocate never exceeds what can be had, except for
-// nodes that an unanswered command keeps from being fenced.
+// headcount counts the nodes of a nodearray as the plan leaves them: taken or on
+// their way back, offered to Slurm, on their way to be fenced, and those that the
+// plan gives back.
+type headcount struct{ taken, offered, going, unfenced int }
+
+func (j judge) headcount(array Nodearray, sent map[NodeName]CommandKind) (c headcount) {
+	for _, name := range array.Nodes {
+		n := j.nodes[name]
+		kind := sent[name]
+		if kind == "" && n.Command.Kind != "" && j.now.Before(n.Command.ExpiresAt) {
+			kind = n.Command.Kind
+		}
+		switch {
+		case n.Slurm == PoweredDown && n.Supply == Absent && kind == "", sent[name] == UnfenceNodes:
+			c.offered++
+		case n.Slurm == Fenced && kind == UnfenceNodes:
+			c.taken++
+		case n.Slurm == PoweredDown && n.Supply == Absent:
+			c.going++ // its fence is not confirmed: Slurm may still allocate it
+		case n.Slurm == Drained && n.Supply == Absent,
+			n.Slurm == Fenced && n.Supply == Absent, n.Slurm == Undefined && n.Supply == Absent,
+			n.Slurm == DownPoweredDown && n.Supply == Absent, n.Supply == SupplyUnknown && n.Slurm != PoweringUp && n.Slurm != Busy:
+		default:
+			c.taken++
+		}
+		if sent[name] == UnfenceNodes {
+			c.unfenced++
+		}
+	}
+	return c
+}
+
+// within: neither is more offered than the limit leaves, nor given back before
+// what others give up is confirmed.
+func (c headcount) within(what string, limit int) error {
+	if c.offered > 0 && c.taken+c.offered > limit {
+		return fmt.Errorf("%d nodes of %s are taken and %d offered to Slurm, the limit is %d", c.taken, what, c.offered, limit)
+	}
+	if c.unfenced > 0 && c.taken+c.offered+c.going > limit {
+		return fmt.Errorf("unfences %d nodes of %s before %d fences are confirmed", c.unfenced, what, c.going)
+	}
+	return nil
+}
+
+// fence: what Slurm may allocate never exceeds what can be had, in a nodearray
+// and in the cluster, except for nodes that an unanswered command keeps from
+// being fenced.
 func (j judge) fence() error {
 	if j.policy.Shadow || j.now.Sub(j.facts.Snapshot.AsOf) >= j.policy.MaxActAge {
 		return nil
 	}
+	sent := map[NodeName]CommandKind{}
+	for _, c := range j.plan.Commands {
+		for _, name := range c.Nodes {
+			sent[name] = c.Kind
+		}
+	}
+	var all headcount
 	for _, array := range j.policy.Nodearrays {
-		sent := map[NodeName]CommandKind{}
-		for _, c := range j.plan.Commands {
-			for _, name := range c.Nodes {
-				sent[name] = c.Kind
-			}
-		}
-		taken, offered, going, unfenced := 0, 0, 0, 0 // a node that is being given back counts as taken
-		for _, name := range array.Nodes {
-			n := j.nodes[name]
-			kind := sent[name]
-			if kind == "" && n.Command.Kind != "" && j.now.Before(n.Command.ExpiresAt) {
-				kind = n.Command.Kind
-			}
-			switch {
-			case n.Slurm == PoweredDown && n.Supply == Absent && kind == "", sent[name] == UnfenceNodes:
-				offered++
-			case n.Slurm == Fenced && kind == UnfenceNodes:
-				taken++
-			case n.Slurm == PoweredDown && n.Supply == Absent:
-				going++ // its fence is not confirmed: Slurm may still allocate it
-			case n.Slurm == Drained && n.Supply == Absent,
-				n.Slurm == Fenced && n.Supply == Absent, n.Slurm == Undefined && n.Supply == Absent,
-				n.Slurm == DownPoweredDown && n.Supply == Absent, n.Supply == SupplyUnknown && n.Slurm != PoweringUp && n.Slurm != Busy:
-			default:
-				taken++
-			}
-			if sent[name] == UnfenceNodes {
-				unfenced++
-			}
-		}
-		if offered > 0 && taken+offered > array.MaxNodes {
-			return fmt.Errorf("%d nodes of %s are taken and %d offered to Slurm, the limit is %d", taken, array.Name, offered, array.MaxNodes)
-		}
-		if unfenced > 0 && taken+offered+going > array.MaxNodes {
-			return fmt.Errorf("unfences %d nodes of %s before %d fences are confirmed", unfenced, array.Name, going)
+		c := j.headcount(array, sent)
+		all = headcount{all.taken + c.taken, all.offered + c.offered, all.going + c.going, all.unfenced + c.unfenced}
+		if err := c.within(string(array.Name), array.MaxNodes); err != nil {
+			return err
 		}
 		rests := j.facts.Paused || j.now.Before(j.facts.Memory.OpenUntil(array.Name))
 		for _, c := range j.plan.Closings {
 			rests = rests || c.Nodearray == array.Name
 		}
-		if rests && offered > 0 {
-			return fmt.Errorf("offers %d nodes of %s, which is paused or rests", offered, array.Name)
+		if rests && c.offered > 0 {
+			return fmt.Errorf("offers %d nodes of %s, which is paused or rests", c.offered, array.Name)
 		}
+	}
+	if j.policy.MaxNodes > 0 {
+		return all.within("the cluster", j.policy.MaxNodes)
 	}
 	return nil
 }

@@ -63,6 +63,25 @@ func (u *usage) allows(user, account string, nodes int) blocker {
 	return blocker{}
 }
 
+// left is how many nodes account and user may still have beside their own.
+func (u *usage) left(user, account string) int {
+	left := manyNodes
+	most, named := u.maxAccounts[account]
+	if !named {
+		most = u.otherAccount
+	}
+	if most > 0 {
+		left = min(left, most-u.accounts[account])
+	}
+	if most, named = u.maxUsers[user]; !named {
+		most = u.otherUser
+	}
+	if most > 0 {
+		left = min(left, most-u.users[user])
+	}
+	return max(left, 0)
+}
+
 // place finds the first nodearray in rank that can take one job of the group,
 // but not the one that failed it. Otherwise it gives the reason that counts:
 // of the first nodearray that the job would fit.
