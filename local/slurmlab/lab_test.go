@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,9 @@ func startLab(t *testing.T, config slurmlab.Config) *slurmlab.Lab {
 	return lab
 }
 
+// everySecond is what slurmctld logs of its scheduler again and again.
+var everySecond = regexp.MustCompile(`(?m)^.*debug:  sched.*\n`)
+
 // showLogs tells how each log of the lab ends.
 func showLogs(t *testing.T, lab *slurmlab.Lab) {
 	t.Helper()
@@ -48,13 +52,14 @@ func showLogs(t *testing.T, lab *slurmlab.Lab) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const tail = 6000
+	const tail = 16000
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
+		text = everySecond.ReplaceAll(text, nil)
 		t.Logf("%s ends with:\n%s", filepath.Base(path), text[max(0, len(text)-tail):])
 	}
 }

@@ -18,13 +18,19 @@ import (
 // cloud node.
 //
 // It has -b, because slurmctld otherwise ignores the registration: it takes the
-// boot time from the host's uptime, which is older than the resume request. And
-// it has -d, because slurmd otherwise runs whatever /usr/sbin/slurmstepd is.
+// boot time from the host's uptime, which is older than the resume request. With
+// -b it is the difference of two uptimes in whole seconds, which may be a second
+// too long: a slurmd that starts in the second of the request is then ignored,
+// too, and the job waits until ResumeTimeout (seen with 22.05.8, once in some
+// thirty boots on a busy machine). No VM boots that fast, so neither does this
+// one. And it has -d, because slurmd otherwise runs whatever
+// /usr/sbin/slurmstepd is.
 func (l *Lab) NodeCommand(name string) (argv, env []string, err error) {
 	if n, ok := l.nodes[name]; !ok || !n.cloud {
 		return nil, nil, fmt.Errorf("find the cloud node %q: no such node in %s", name, l.layout.conf())
 	}
-	argv, env = l.nodeCommand(name)
+	slurmd, env := l.nodeCommand(name)
+	argv = append([]string{"/bin/sh", "-c", `sleep 1; exec "$@"`, "slurmd"}, slurmd...)
 	return append(argv, "-b"), env, nil
 }
 
