@@ -51,15 +51,20 @@ type envelope struct {
 	Data            json.RawMessage `json:"data"`
 }
 
+// outgoing is an envelope to write. Its data takes the place of the envelope's,
+// whose bytes json.Marshal would check and copy once more.
+type outgoing struct {
+	envelope
+	Data any `json:"data"`
+}
+
 // encode wraps data and compresses the result where that pays.
 func encode(kind, cluster, id string, at time.Time, data any) (Message, error) {
-	raw, err := json.Marshal(data)
-	if err != nil {
-		return Message{}, fault.New(fault.Bug, "encode "+kind, err)
-	}
-	body, err := json.Marshal(envelope{
-		SpecVersion: "1.0", ID: id, Source: "/slurm/" + cluster, Type: kind, Time: at.UTC(),
-		DataContentType: "application/json", Data: raw,
+	body, err := json.Marshal(outgoing{
+		envelope: envelope{
+			SpecVersion: "1.0", ID: id, Source: "/slurm/" + cluster, Type: kind, Time: at.UTC(), DataContentType: "application/json",
+		},
+		Data: data,
 	})
 	if err != nil {
 		return Message{}, fault.New(fault.Bug, "encode "+kind, err)

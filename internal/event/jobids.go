@@ -23,27 +23,42 @@ type jobIDsWire []struct {
 	Deltas []int64 `json:"deltas"`
 }
 
-// MarshalJSON writes the ids delta-coded, in their order.
+// MarshalJSON writes the ids delta-coded, in their order. It writes a jobIDsWire
+// by hand: a long queue's ids are most of a snapshot.
 func (ids JobIDs) MarshalJSON() ([]byte, error) {
-	var wire jobIDsWire
+	if len(ids) == 0 {
+		return []byte("null"), nil
+	}
+	var run uint64
 	var last int64
+	out := append(make([]byte, 0, 32+8*len(ids)), '[')
 	for i, id := range ids {
 		array, number, err := id.split()
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 || wire[len(wire)-1].Array != array {
-			wire = append(wire, struct {
-				Array  uint64  `json:"array,omitempty"`
-				Deltas []int64 `json:"deltas"`
-			}{Array: array})
+		switch {
+		case i == 0:
+			out = beginRun(out, array)
+		case array == run:
+			out = append(out, ',')
+		default:
+			out = beginRun(append(out, "]},"...), array)
 			last = 0
 		}
-		run := &wire[len(wire)-1]
-		run.Deltas = append(run.Deltas, number-last)
-		last = number
+		out = strconv.AppendInt(out, number-last, 10)
+		run, last = array, number
 	}
-	return json.Marshal(wire)
+	return append(out, "]}]"...), nil
+}
+
+func beginRun(out []byte, array uint64) []byte {
+	out = append(out, '{')
+	if array != 0 {
+		out = strconv.AppendUint(append(out, `"array":`...), array, 10)
+		out = append(out, ',')
+	}
+	return append(out, `"deltas":[`...)
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -100,15 +115,10 @@ func (id JobID) Validate() error {
 // MaxBody bounds an encoded snapshot, in bytes after compression.
 const MaxBody = 200_000
 
-// fit cuts a snapshot to MaxBody: running jobs to half of it, then job ids, then
-// the youngest groups. Counts always cover all jobs.
+// fit cuts a snapshot that is too large to MaxBody: running jobs to half of it,
+// then job ids, then the youngest groups. Counts always cover all jobs.
 func (q QueuePressure) fit() (QueuePressure, error) {
 	all := q.Pending
-	q.Pending = cutIDs(all, MaxGroupIDs)
-	size, err := q.size()
-	if err != nil || size <= MaxBody {
-		return q, err
-	}
 	q.Truncated = true
 	running, err := shrink(len(q.Running), MaxBody/2, func(n int) (int, error) {
 		return QueuePressure{Running: q.Running[:n]}.size()
@@ -119,7 +129,8 @@ func (q QueuePressure) fit() (QueuePressure, error) {
 	q.RunningCut = running < len(q.Running)
 	q.Running = q.Running[:running]
 	q.Pending = cutIDs(all, 0)
-	if size, err = q.size(); err != nil {
+	size, err := q.size()
+	if err != nil {
 		return q, err
 	}
 	if size <= MaxBody {

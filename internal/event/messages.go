@@ -14,8 +14,12 @@ import (
 // Encode gives the message of the snapshot, cut to MaxBody. Its MessageId is
 // cluster/epoch/sequence.
 func (q QueuePressure) Encode() (Message, error) {
-	q, err := q.fit()
-	if err != nil {
+	q.Pending = cutIDs(q.Pending, MaxGroupIDs)
+	m, err := q.encode()
+	if err != nil || len(m.Body) <= MaxBody {
+		return m, err
+	}
+	if q, err = q.fit(); err != nil {
 		return Message{}, err
 	}
 	return q.encode()
