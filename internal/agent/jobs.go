@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -30,40 +31,69 @@ type pendingKey struct {
 
 // pendingGroups groups the waiting jobs, each task of an array counted as one.
 func pendingGroups(jobs []slurm.Job, now time.Time) (count int, groups []event.PendingGroup, truncated bool) {
-	waiting := make([]*slurm.Job, 0, len(jobs))
-	for i := range jobs {
-		if jobs[i].State == slurm.JobPending {
-			waiting = append(waiting, &jobs[i])
-		}
-	}
-	slices.SortFunc(waiting, func(a, b *slurm.Job) int {
-		return cmp.Or(a.Submitted.Compare(b.Submitted), cmp.Compare(a.ID, b.ID), cmp.Compare(a.Task, b.Task))
-	})
+	waiting := waitingJobs(jobs)
 	index := map[pendingKey]int{}
-	for _, job := range waiting {
-		key := keyOf(job, now)
-		at, known := index[key]
-		if !known {
-			if len(groups) == maxGroups {
-				truncated = true
-				continue
+	var key pendingKey // of the job before: jobs that are alike often come together
+	at := -1           // its group, if it has one
+	for _, w := range waiting {
+		if next := keyOf(w.job, now); at < 0 || next != key {
+			known := false
+			key = next
+			if at, known = index[key]; !known {
+				at = -1
 			}
+		}
+		if at < 0 && len(groups) < maxGroups {
 			at = len(groups)
 			index[key] = at
-			groups = append(groups, groupOf(key, job))
+			groups = append(groups, groupOf(key, w.job))
 		}
-		g := &groups[at]
-		g.Count++
-		g.NewestSubmit = job.Submitted
-		g.HighestPriority = max(g.HighestPriority, int64(job.Priority))
-		if start := job.Started.UTC().Truncate(time.Minute); !job.Started.IsZero() && (g.ExpectedStart.IsZero() || start.Before(g.ExpectedStart)) {
-			g.ExpectedStart = start
+		if at < 0 {
+			truncated = true
+			continue
 		}
-		if len(g.Jobs) < event.MaxGroupIDs {
-			g.Jobs = append(g.Jobs, jobID(job.Ref()))
-		}
+		addTo(&groups[at], w.job)
 	}
 	return len(waiting), groups, truncated
+}
+
+// waitingJob is a job and when it was submitted, in seconds since 1970, which is
+// as exact as Slurm is.
+type waitingJob struct {
+	submitted int64
+	job       *slurm.Job
+}
+
+// waitingJobs gives the jobs that wait, the oldest first.
+func waitingJobs(jobs []slurm.Job) []waitingJob {
+	waiting := make([]waitingJob, 0, len(jobs))
+	for i := range jobs {
+		if jobs[i].State == slurm.JobPending {
+			waiting = append(waiting, waitingJob{submitted: jobs[i].Submitted.Unix(), job: &jobs[i]})
+		}
+	}
+	slices.SortFunc(waiting, func(a, b waitingJob) int {
+		if order := cmp.Compare(a.submitted, b.submitted); order != 0 {
+			return order
+		}
+		return cmp.Or(cmp.Compare(a.job.ID, b.job.ID), cmp.Compare(a.job.Task, b.job.Task))
+	})
+	return waiting
+}
+
+// addTo counts the job, the youngest so far, into its group.
+func addTo(g *event.PendingGroup, job *slurm.Job) {
+	g.Count++
+	g.NewestSubmit = job.Submitted
+	g.HighestPriority = max(g.HighestPriority, int64(job.Priority))
+	if !job.Started.IsZero() {
+		if start := job.Started.UTC().Truncate(time.Minute); g.ExpectedStart.IsZero() || start.Before(g.ExpectedStart) {
+			g.ExpectedStart = start
+		}
+	}
+	if len(g.Jobs) < event.MaxGroupIDs {
+		g.Jobs = append(g.Jobs, jobID(job.Ref()))
+	}
 }
 
 func keyOf(job *slurm.Job, now time.Time) pendingKey {
@@ -174,9 +204,13 @@ func (t *term) endedJobs(running []event.RunningJob, r reading) []event.EndedJob
 			ended[id] = event.EndedJob{ID: id, State: string(job.State), Nodes: slurm.FormatHostlist(job.Nodes), End: job.Ended}
 		}
 	}
-	for i := range r.jobs {
-		id := jobID(r.jobs[i].Ref())
-		if job, was := ended[id]; was && r.jobs[i].State == slurm.JobPending {
+	were := refsOf(maps.Keys(ended))
+	for i := 0; i < len(r.jobs) && len(were) > 0; i++ {
+		if r.jobs[i].State != slurm.JobPending {
+			continue
+		}
+		if id, was := were[r.jobs[i].Ref()]; was {
+			job := ended[id]
 			job.State = endRequeued
 			ended[id] = job
 		}

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -101,16 +102,7 @@ func (t *term) lookBack(ctx context.Context, r *reading) (err error) {
 			return err
 		}
 	}
-	here := map[event.JobID]bool{}
-	for i := range r.jobs {
-		here[jobID(r.jobs[i].Ref())] = true
-	}
-	var missing []slurm.JobRef
-	for id := range t.memory.running {
-		if ref, err := jobRef(id); err == nil && !here[id] && len(missing) < maxEndedAsked {
-			missing = append(missing, ref)
-		}
-	}
+	missing := t.leftNodes(r.jobs)
 	const perCall = 500
 	for len(missing) > 0 {
 		some := missing[:min(len(missing), perCall)]
@@ -122,6 +114,17 @@ func (t *term) lookBack(ctx context.Context, r *reading) (err error) {
 		r.gone = append(r.gone, jobs...)
 	}
 	return nil
+}
+
+// leftNodes names jobs that held cloud nodes when the last accepted snapshot was
+// taken and are not among these, maxEndedAsked at most.
+func (t *term) leftNodes(jobs []slurm.Job) []slurm.JobRef {
+	left := refsOf(maps.Keys(t.memory.running))
+	for i := 0; i < len(jobs) && len(left) > 0; i++ {
+		delete(left, jobs[i].Ref())
+	}
+	missing := slices.Collect(maps.Keys(left))
+	return missing[:min(len(missing), maxEndedAsked)]
 }
 
 func (t *term) readSettings(ctx context.Context, now time.Time) error {

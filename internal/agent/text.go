@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"iter"
 	"strconv"
 	"strings"
 	"unicode"
@@ -74,6 +75,18 @@ func jobRef(id event.JobID) (slurm.JobRef, error) {
 		ref.Task = uint32(index)
 	}
 	return ref, nil
+}
+
+// refsOf gives the ids of a message by what Slurm calls the jobs: to look for a
+// few among many jobs without writing the id of each.
+func refsOf(ids iter.Seq[event.JobID]) map[slurm.JobRef]event.JobID {
+	refs := map[slurm.JobRef]event.JobID{}
+	for id := range ids {
+		if ref, err := jobRef(id); err == nil {
+			refs[ref] = id
+		}
+	}
+	return refs
 }
 
 func jobID(ref slurm.JobRef) event.JobID { return event.JobID(ref.String()) }

@@ -100,7 +100,8 @@ type Job struct {
 	Ended time.Time
 	// Priority is Slurm's priority, 0 for a held job.
 	Priority uint32
-	// Nodes are the nodes of a configuring, running or finished job.
+	// Nodes are the nodes of a configuring, running or finished job. The slice
+	// is shared between jobs.
 	Nodes []NodeName
 	// AdminComment is what an administrator wrote, its first 256 bytes; only
 	// where JobQuery.AdminComment asked for it.
@@ -191,14 +192,18 @@ func (c *Client) Jobs(ctx context.Context, query JobQuery) (jobs []Job, dropped 
 
 func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) (jobs []Job, dropped int, err error) {
 	var (
-		row   jobRow
 		bad   int
 		page  = make([]Job, 0, jobsPerPage)
 		pages [][]Job
 	)
 	dropped, err = readRecords(stream, recordEnd, func(record []byte) {
-		row = jobRow{}
-		if !parser.parse(record, &row) || row.ID == 0 {
+		row, ok := parser.parse(record)
+		if !ok {
+			bad++
+			return
+		}
+		job, ok := row.finish()
+		if !ok {
 			bad++
 			return
 		}
@@ -206,7 +211,7 @@ func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) 
 			pages = append(pages, page)
 			page = make([]Job, 0, jobsPerPage)
 		}
-		page = append(page, *row.finish())
+		page = append(page, *job)
 	})
 	return slices.Concat(append(pages, page)...), dropped + bad, err
 }

@@ -17,7 +17,7 @@ var jobColumns = []column[jobRow]{
 		return ok
 	}},
 	{"ArrayJobID", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
-		r.ArrayID, ok = parseJobID(text)
+		r.array, ok = parseJobID(text)
 		return ok
 	}},
 	{"ArrayTaskID", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool { return r.setTask(text) }},
@@ -62,23 +62,23 @@ var jobColumns = []column[jobRow]{
 		return ok
 	}},
 	{"tres-alloc", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
-		r.tres = p.intern(text, maxFeaturesBytes)
+		r.totals = p.resources(text)
 		return true
 	}},
 	{"tres-per-job", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
-		r.perJob = p.intern(text, maxFeaturesBytes)
+		r.perJob = p.countGPUs(text)
 		return true
 	}},
 	{"tres-per-node", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
-		r.perNode = p.intern(text, maxFeaturesBytes)
+		r.perNode = p.countGPUs(text)
 		return true
 	}},
 	{"tres-per-socket", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
-		r.perSocket = p.intern(text, maxFeaturesBytes)
+		r.perSocket = p.countGPUs(text)
 		return true
 	}},
 	{"tres-per-task", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
-		r.perTask = p.intern(text, maxFeaturesBytes)
+		r.perTask = p.countGPUs(text)
 		return true
 	}},
 	{"TimeLimit", func(_ *tableParser[jobRow], r *jobRow, text []byte) (ok bool) {
@@ -121,11 +121,12 @@ var jobColumns = []column[jobRow]{
 		return ok
 	}},
 	{"NodeList", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+		r.Nodes = nil
 		if isAbsent(text) {
 			return true
 		}
-		nodes, err := ParseHostlist(string(text))
-		r.Nodes = nodes
+		var err error
+		r.Nodes, err = ParseHostlist(string(text))
 		return err == nil
 	}},
 	{"Feature", func(p *tableParser[jobRow], r *jobRow, text []byte) bool {
@@ -141,6 +142,7 @@ var jobColumns = []column[jobRow]{
 // adminComment is asked for by the name that both versions take: they refuse
 // AdminComment (measured).
 var adminComment = column[jobRow]{"admin_comment", func(_ *tableParser[jobRow], r *jobRow, text []byte) bool {
+	r.AdminComment = ""
 	if !isAbsent(text) {
 		r.AdminComment = printable(text, maxDescriptionBytes)
 	}
@@ -150,50 +152,53 @@ var adminComment = column[jobRow]{"admin_comment", func(_ *tableParser[jobRow], 
 // jobRow is a job while it is read: what a job's totals are worked out from.
 type jobRow struct {
 	Job
-	tres, perJob, perNode, perSocket, perTask string
+	// array is the array's id, or that of a job which is no task.
+	array  JobID
+	totals resourceTotals
+	// perJob and the others are the GPUs that the job asked for.
+	perJob, perNode, perSocket, perTask int
 }
 
 // setTask reads the array index. Without -r squeue prints a waiting array as
 // one line with a range here; that line is refused, since its tasks must be
 // counted one by one.
 func (r *jobRow) setTask(text []byte) bool {
+	r.IsTask, r.Task = false, 0
 	if isAbsent(text) {
-		r.ArrayID = 0
 		return true
 	}
 	n, ok := parseInt(text)
-	if !ok || n > math.MaxUint32 || r.ArrayID == 0 {
+	if !ok || n > math.MaxUint32 {
 		return false
 	}
 	r.IsTask, r.Task = true, uint32(n)
 	return true
 }
 
-// finish works out the totals.
-func (r *jobRow) finish() *Job {
-	if memory, found := resourceValue(r.tres, "mem"); found {
-		r.TotalMemoryMB, _ = parseMegabytes([]byte(memory))
+// finish works out what depends on several fields, and reports whether the
+// fields that name the job were there.
+func (r *jobRow) finish() (*Job, bool) {
+	r.ArrayID = 0
+	if r.IsTask {
+		r.ArrayID = r.array
 	}
+	r.TotalMemoryMB = r.totals.memoryMB
 	r.GPUs = r.countGPUs()
-	return &r.Job
+	return &r.Job, r.ID != 0 && (r.ArrayID != 0 || !r.IsTask)
 }
 
-// countGPUs takes Slurm's own total where the site counts GPUs
-// (AccountingStorageTRES=gres/gpu), else what the job asked for. What was
-// asked per socket is counted per node, the least that it can mean.
+// countGPUs takes Slurm's own total where the site counts GPUs, else what the
+// job asked for. What was asked per socket is counted per node, the least that
+// it can mean.
 func (r *jobRow) countGPUs() int {
-	if total, found := resourceValue(r.tres, "gres/gpu"); found {
-		if n, ok := parseSize([]byte(total)); ok && n <= math.MaxInt32 {
-			return int(n)
-		}
+	if r.totals.countsGPUs {
+		return r.totals.gpus
 	}
-	if r.perJob != "" {
-		if n := parseGPUs(r.perJob); n > 0 {
-			return n
-		}
+	if r.perJob > 0 {
+		return r.perJob
 	}
 	nodes := max(r.NodeCount, 1)
-	asked := max(parseGPUs(r.perNode)*nodes, parseGPUs(r.perSocket)*nodes, parseGPUs(r.perTask)*max(r.Tasks, 1))
+	asked := max(r.perNode*nodes, r.perSocket*nodes, r.perTask*max(r.Tasks, 1))
 	return min(asked, math.MaxInt32)
 }
 

@@ -46,10 +46,11 @@ type JobRef struct {
 
 // String gives the reference in scontrol's form: "7" or "7_3".
 func (r JobRef) String() string {
-	if !r.IsTask {
-		return r.Job.String()
+	text := strconv.AppendUint(make([]byte, 0, len("4294967295_4294967295")), uint64(r.Job), 10)
+	if r.IsTask {
+		text = strconv.AppendUint(append(text, '_'), uint64(r.Task), 10)
 	}
-	return r.Job.String() + "_" + strconv.FormatUint(uint64(r.Task), 10)
+	return string(text)
 }
 
 const maxNameBytes = 255

@@ -134,6 +134,7 @@ var nodeColumns = []column[Node]{
 	}},
 	{"Partition", func(p *tableParser[Node], n *Node, text []byte) (ok bool) {
 		if isAbsent(text) {
+			n.Partitions = nil
 			return true // a node outside of every partition
 		}
 		// sinfo marks the default partition with a star.
@@ -225,11 +226,12 @@ func parseNodes(stream io.Reader, parser *tableParser[Node], recordEnd string) (
 		bad   int
 	)
 	dropped, err = readRecords(stream, recordEnd, func(record []byte) {
-		var node Node
-		if !parser.parse(record, &node) || node.Name == "" {
+		row, ok := parser.parse(record)
+		if !ok || row.Name == "" {
 			bad++
 			return
 		}
+		node := *row
 		at, known := index[node.Name]
 		if !known {
 			index[node.Name] = len(nodes)

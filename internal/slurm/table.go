@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -14,6 +15,8 @@ const (
 	fieldEnd = '\x1f'
 	// maxRecordBytes bounds one record; a longer one is dropped.
 	maxRecordBytes = 1 << 20
+	// maxRepeatedBytes bounds a field that is kept to compare the next with.
+	maxRepeatedBytes = 512
 )
 
 // newRecordEnd gives a mark that closes each record of one call. Slurm prints
@@ -85,7 +88,8 @@ func readRecords(stream io.Reader, recordEnd string, each func(record []byte)) (
 }
 
 // column is one output field and what it sets; set reports whether the text
-// made sense.
+// made sense. What it sets depends on its own text alone, and it sets that
+// whatever the row held before.
 type column[T any] struct {
 	name string
 	set  func(p *tableParser[T], row *T, text []byte) bool
@@ -97,41 +101,72 @@ type tableParser[T any] struct {
 	// openEnd lets the last field hold separators: for text that an
 	// administrator wrote and that must not cost a row.
 	openEnd bool
-	// strings, partitions and states are shared between rows: a queue of
-	// 100,000 jobs has few different ones.
-	strings    map[string]string
+	// row is the row of the record before, and fields are that record's, each
+	// with its separator: in a long queue most fields repeat those of the job
+	// before, and what they set stands already. started is false while there
+	// is no such row.
+	row     T
+	fields  [][]byte
+	started bool
+	// strings, partitions, states, totals and gpus are shared between rows: a
+	// queue of 100,000 jobs has few different ones.
+	strings    map[boundedText]string
 	partitions map[string][]PartitionName
 	states     map[string]NodeState
+	totals     map[string]resourceTotals
+	gpus       map[string]int
+}
+
+// boundedText is a text and how many bytes of it are wanted at most.
+type boundedText struct {
+	text string
+	most int
 }
 
 func newTableParser[T any](columns []column[T]) *tableParser[T] {
 	return &tableParser[T]{
 		columns:    columns,
-		strings:    map[string]string{},
+		fields:     make([][]byte, len(columns)),
+		strings:    map[boundedText]string{},
 		partitions: map[string][]PartitionName{},
 		states:     map[string]NodeState{},
+		totals:     map[string]resourceTotals{},
+		gpus:       map[string]int{},
 	}
 }
 
-// parse fills one row, or reports false: wrong number of fields, or a field
-// that cannot be what it should be.
-func (p *tableParser[T]) parse(record []byte, row *T) bool {
+// parse gives the record's row, which is valid until the next call, or reports
+// false: wrong number of fields, or a field that cannot be what it should be.
+func (p *tableParser[T]) parse(record []byte) (*T, bool) {
+	known := p.started
+	p.started = false
 	last := len(p.columns) - 1
 	for i := range p.columns {
-		text := record
+		before := p.fields[i]
+		if known && len(before) > 0 && bytes.HasPrefix(record, before) && (i < last || len(record) == len(before)) {
+			record = record[len(before):]
+			continue
+		}
+		text, size := record, len(record)
 		if cut := bytes.IndexByte(record, fieldEnd); i < last {
 			if cut < 0 {
-				return false
+				return nil, false
 			}
-			text, record = record[:cut], record[cut+1:]
+			text, size = record[:cut], cut+1
 		} else if cut >= 0 && !p.openEnd {
-			return false
+			return nil, false
 		}
-		if set := p.columns[i].set; set != nil && !set(p, row, bytes.TrimRight(text, " ")) {
-			return false
+		if set := p.columns[i].set; set != nil && !set(p, &p.row, bytes.TrimRight(text, " ")) {
+			return nil, false
 		}
+		p.fields[i] = before[:0]
+		if size <= maxRepeatedBytes {
+			p.fields[i] = append(before[:0], record[:size]...)
+		}
+		record = record[size:]
 	}
-	return true
+	p.started = true
+	return &p.row, true
 }
 
 func (p *tableParser[T]) names() []string {
@@ -145,14 +180,14 @@ func (p *tableParser[T]) names() []string {
 // intern gives the printable form of the text, one copy for all rows. Slurm's
 // "(null)" and "N/A" are the empty text.
 func (p *tableParser[T]) intern(text []byte, most int) string {
-	if known, ok := p.strings[string(text)]; ok {
+	if known, ok := p.strings[boundedText{string(text), most}]; ok {
 		return known
 	}
 	value := ""
 	if !isAbsent(text) {
 		value = printable(text, most)
 	}
-	p.strings[string(text)] = value
+	p.strings[boundedText{string(text), most}] = value
 	return value
 }
 
@@ -170,4 +205,41 @@ func (p *tableParser[T]) partitionList(text []byte) ([]PartitionName, bool) {
 	}
 	p.partitions[string(text)] = list
 	return list, true
+}
+
+// resourceTotals are what the TRES list of a job says about it.
+type resourceTotals struct {
+	memoryMB int64
+	gpus     int
+	// countsGPUs says that the site counts GPUs (AccountingStorageTRES=gres/gpu).
+	countsGPUs bool
+}
+
+// resources reads "cpu=4,mem=1000M,node=1,gres/gpu=2".
+func (p *tableParser[T]) resources(text []byte) resourceTotals {
+	if known, ok := p.totals[string(text)]; ok {
+		return known
+	}
+	list := p.intern(text, maxFeaturesBytes)
+	var totals resourceTotals
+	if memory, found := resourceValue(list, "mem"); found {
+		totals.memoryMB, _ = parseMegabytes([]byte(memory))
+	}
+	if gpus, found := resourceValue(list, "gres/gpu"); found {
+		if n, ok := parseSize([]byte(gpus)); ok && n <= math.MaxInt32 {
+			totals.gpus, totals.countsGPUs = int(n), true
+		}
+	}
+	p.totals[string(text)] = totals
+	return totals
+}
+
+// countGPUs reads a list of generic resources, as parseGPUs.
+func (p *tableParser[T]) countGPUs(text []byte) int {
+	if known, ok := p.gpus[string(text)]; ok {
+		return known
+	}
+	n := parseGPUs(p.intern(text, maxFeaturesBytes))
+	p.gpus[string(text)] = n
+	return n
 }

@@ -72,25 +72,45 @@ func TestParseGPUs(t *testing.T) {
 
 func TestGPUsOfAJob(t *testing.T) {
 	tests := []struct {
-		name string
-		row  jobRow
-		want int
+		name   string
+		fields map[string]string
+		want   int
 	}{
-		{"Slurm's own total comes first", jobRow{tres: "cpu=4,gres/gpu=6,node=2", perNode: "gres/gpu:1", Job: Job{NodeCount: 2}}, 6},
-		{"per job", jobRow{perJob: "gres/gpu:5", Job: Job{NodeCount: 2}}, 5},
-		{"per node", jobRow{perNode: "gres:gpu:tesla:2", Job: Job{NodeCount: 3}}, 6},
-		{"per task", jobRow{perTask: "gres/gpu=2", Job: Job{NodeCount: 1, Tasks: 4}}, 8},
-		{"per socket, the least it can mean", jobRow{perSocket: "gpu:2", Job: Job{NodeCount: 2}}, 4},
-		{"the node count is not known yet", jobRow{perNode: "gpu:2"}, 2},
-		{"none", jobRow{tres: "cpu=4,node=1", Job: Job{NodeCount: 1}}, 0},
+		{"Slurm's own total comes first", map[string]string{"tres-alloc": "cpu=4,gres/gpu=6,node=2", "tres-per-node": "gres/gpu:1", "NumNodes": "2"}, 6},
+		{"per job", map[string]string{"tres-per-job": "gres/gpu:5", "NumNodes": "2"}, 5},
+		{"per node", map[string]string{"tres-per-node": "gres:gpu:tesla:2", "NumNodes": "3"}, 6},
+		{"per task", map[string]string{"tres-per-task": "gres/gpu=2", "NumNodes": "1", "NumTasks": "4"}, 8},
+		{"per socket, the least it can mean", map[string]string{"tres-per-socket": "gpu:2", "NumNodes": "2"}, 4},
+		{"the node count is not known yet", map[string]string{"tres-per-node": "gpu:2"}, 2},
+		{"none", map[string]string{"tres-alloc": "cpu=4,node=1", "NumNodes": "1"}, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tt.row.finish().GPUs; got != tt.want {
+			jobs, dropped, err := parseJobs(strings.NewReader(jobRecord(tt.fields)+"\x1eEND\n"), newTableParser(jobColumns), "\x1eEND\n")
+			if err != nil || dropped != 0 || len(jobs) != 1 {
+				t.Fatalf("%d jobs, %d dropped, error %v", len(jobs), dropped, err)
+			}
+			if got := jobs[0].GPUs; got != tt.want {
 				t.Errorf("got %d, want %d", got, tt.want)
 			}
 		})
 	}
+}
+
+// jobRecord is squeue's record of job 1 with some fields as given.
+func jobRecord(given map[string]string) string {
+	plain := map[string]string{
+		"JobID": "1", "ArrayJobID": "1", "ArrayTaskID": "N/A", "State": "PENDING", "Partition": "local", "BatchFlag": "1", "Requeue": "1", "PriorityLong": "1",
+	}
+	fields := make([]string, len(jobColumns))
+	for i, c := range jobColumns {
+		if text, found := given[c.name]; found {
+			fields[i] = text
+			continue
+		}
+		fields[i] = plain[c.name]
+	}
+	return strings.Join(fields, string(fieldEnd))
 }
 
 func TestParseSizes(t *testing.T) {
