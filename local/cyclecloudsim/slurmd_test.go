@@ -184,7 +184,8 @@ func TestRealSlurmdJoinsAndLeaves(t *testing.T) {
 			}
 			sim := newSim(t, func(c *Config) {
 				c.Launcher = launcher
-				c.AcquireDelay, c.BootDelay, c.TerminateDelay = seconds(0.1), seconds(0.1), seconds(0.1)
+				// A slurmd that starts in the second of its resume is ignored, now and then.
+				c.AcquireDelay, c.BootDelay, c.TerminateDelay = seconds(0.1), seconds(1), seconds(0.1)
 			})
 			batch, stray := marker(10+2*i), marker(11+2*i)
 			slurm.burst(t, sim, batch, stray)
