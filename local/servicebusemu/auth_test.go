@@ -276,46 +276,6 @@ func TestALinkNeedsAToken(t *testing.T) {
 	}
 }
 
-func TestLinksEndWithTheirTokenUnlessItIsRenewed(t *testing.T) {
-	clock := newManualClock()
-	cfg := Config{Clock: clock, Queues: []QueueConfig{{Name: "q"}, {Name: "s", RequiresSession: true}}, Auth: &Auth{Keys: map[string]string{"RootManageSharedAccessKey": "emulator"}}}
-	_, addr := startServer(t, cfg)
-	w := openWire(t, addr, 5000)
-	putToken := func(lasting time.Duration) {
-		t.Helper()
-		token := sign("RootManageSharedAccessKey", "emulator", "sb://h/q", clock.Now().Add(lasting))
-		if got := w.putToken("amqps://h/q", tokenSAS, token); got != 202 {
-			t.Fatalf("put-token: %d", got)
-		}
-	}
-	putToken(time.Minute)
-	w.send(0, codeAttach, "out", uint32(10), false, nil, nil, sourceOf(""), targetOf("q"))
-	w.expect(codeAttach)
-	w.expect(codeFlow)
-	w.send(0, codeAttach, "in", uint32(11), true, nil, uint8(1), sourceOf("q"), targetOf(""))
-	w.expect(codeAttach)
-	clock.advance(50 * time.Second)
-	putToken(time.Minute) // renewed in time
-	clock.advance(50 * time.Second)
-	putToken(time.Minute)
-	clock.advance(time.Minute)
-	ended := make(map[uint32]bool)
-	for range 2 {
-		p := w.expect(codeDetach)
-		handle, _ := field[uint32](p.fields, 0)
-		_, e := listOf(p.fields[2])
-		condition, _ := field[symbol](e, 0)
-		text, _ := field[string](e, 1)
-		if condition != condUnauthorized || !strings.HasPrefix(text, "ExpiredToken: ") {
-			t.Errorf("handle %d: %v", handle, e)
-		}
-		ended[handle] = true
-	}
-	if !ended[10] || !ended[11] {
-		t.Errorf("ended: %v", ended)
-	}
-}
-
 // A link lives longer than any of its tokens: the client brings the next one while
 // the last is good.
 func TestTheClientRenewsItsToken(t *testing.T) {
