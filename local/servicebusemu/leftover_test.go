@@ -99,6 +99,30 @@ func TestALateSettlementIsRefusedAndItsMessageComesOnceMore(t *testing.T) {
 	}
 }
 
+// A settlement that is refused is an end of the delivery too, not of the lock.
+func TestARefusedSettlementIsTheEndOfItsDelivery(t *testing.T) {
+	n := newNamespace(t, QueueConfig{Name: "q"})
+	n.send("q", "", "a")
+	r := n.receiver("q", nil)
+	n.must(r.DeadLetterMessage(n.ctx(), n.receiveOne(r, "a"), nil))
+	w := openWire(t, n.addr, 5000)
+	w.attachReceiver("q/$DeadLetterQueue", 0)
+	w.credit(0, firstOutgoing, 5000, 0, 1)
+	w.expect(codeTransfer)
+	w.send(0, codeDisposition, true, uint32(0), nil, false, described{uint64(codeRejected), []any{}})
+	_, rejected := listOf(w.expect(codeDisposition).fields[4])
+	_, e := listOf(rejected[0])
+	if got, _ := field[symbol](e, 0); got != condNotAllowed {
+		t.Errorf("a dead letter was dead-lettered: %v", e)
+	}
+	if got := n.unsettledDeliveries(); got != 0 {
+		t.Errorf("%d deliveries unsettled after the answer", got)
+	}
+	if s := n.srv.Stats()["q"]; s.DeadLettered != 1 || s.DeadLettersCompleted != 0 {
+		t.Errorf("stats: %+v", s)
+	}
+}
+
 // A link that ends, or a client that goes, leaves nothing behind but the locks.
 func TestNothingIsKeptOfALinkOrAClientThatIsGone(t *testing.T) {
 	n := newNamespace(t, QueueConfig{Name: "q"})
@@ -149,7 +173,7 @@ func TestAReceiverWhoseConnectionIsEndingIsPassedOver(t *testing.T) {
 // Batches that many clients send at once to a plain queue lie there one after the
 // other, each whole and in its order, and an id is kept once.
 func TestParallelBatchesLieWholeAndInOrderWithoutDuplicates(t *testing.T) {
-	const clients, rounds, perBatch = 4, 5, 40
+	const clients, rounds, perBatch = 4, 5, 500
 	n := newNamespace(t, QueueConfig{Name: "q", DuplicateDetection: time.Minute})
 	var all sync.WaitGroup
 	for c := range clients {
