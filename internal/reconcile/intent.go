@@ -114,7 +114,7 @@ func (d *drafts) add(kind string, array burst.NodearrayName, targets []ledger.Ta
 	for _, t := range targets {
 		size += len(t.Node) + len(t.NodeID) + len(t.ResumeID) + 64 // the words around them
 	}
-	if d.size+size > maxDraft && len(d.intents) > 0 {
+	if d.size+size > maxDraft {
 		d.full = true
 		return
 	}

@@ -146,7 +146,7 @@ func (p *pass) unchanged() bool {
 	c := p.part.Cluster
 	return p.fresh && !p.reset && !p.refused && p.part.Found && p.trigger.snapshot.digest == p.part.Snapshot.Digest &&
 		len(p.part.Intents) == 0 && len(p.part.Facts) == 0 && (c.NextDue.IsZero() || p.Now().Before(c.NextDue)) &&
-		c.PolicyVersion == p.config.Policy.Version && p.part.Heartbeat.Digest == p.part.Snapshot.Digest
+		c.PolicyVersion == p.config.Policy.Version
 }
 
 func (p *pass) heartbeat() ledger.Heartbeat {
@@ -181,9 +181,6 @@ func (p *pass) loadArrays(ctx context.Context) (cached, error) {
 	c := p.remembered(p.name)
 	if c.ledgerID != p.part.Cluster.LedgerID || p.trigger.sweep {
 		c.revision, c.nodesOf = 0, 0
-	}
-	if len(p.part.Intents) > 0 {
-		c.revision = 0 // whoever settles them writes rows
 	}
 	if c.revision == 0 || c.revision != p.part.Cluster.Revision {
 		var err error

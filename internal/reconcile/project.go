@@ -73,11 +73,9 @@ func (p *pass) project(ctx context.Context, now time.Time, plan burst.Plan) erro
 }
 
 // keep remembers the projections at this revision, if nobody can change them
-// without another one: whoever settles an intent that is open now will.
+// without another one: whoever settles an intent that is open now will. So rows
+// that are remembered as exact were never read beside an open intent.
 func (p *pass) keep() {
-	if p.unsettled {
-		p.distrust(p.name)
-	}
 	if p.unsettled || !p.committed {
 		return
 	}
@@ -187,14 +185,18 @@ func (p *pass) projectArrays(ctx context.Context, now time.Time, plan burst.Plan
 		var changed []ledger.Nodearray
 		for _, array := range p.config.Policy.Nodearrays {
 			old := p.arrays[string(array.Name)]
-			row := p.arrayRow(old, array, plan)
-			row.SpendToday, row.SpendMonth = int64(today[array.Name]), int64(month[array.Name])
+			row := old
+			if old.Revision <= p.part.Cluster.Revision { // else it tells of a later commit
+				row = p.arrayRow(old, array, plan)
+				row.SpendToday, row.SpendMonth = int64(today[array.Name]), int64(month[array.Name])
+			}
+			p.tellTimers(&row)
 			same := old
 			same.UpdatedAt, same.Revision = row.UpdatedAt, row.Revision
 			if same == row {
 				continue
 			}
-			row.UpdatedAt, row.Revision = now, p.part.Cluster.Revision
+			row.UpdatedAt, row.Revision = now, max(old.Revision, p.part.Cluster.Revision)
 			changed = append(changed, row)
 		}
 		written, lost, err := p.putArrays(ctx, changed)
@@ -237,12 +239,7 @@ func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.
 			row.Failures, row.BreakerReasonCode, row.BreakerReason = b.Failures, string(b.Reason.Code), b.Reason.Text
 		}
 	}
-	for _, t := range p.armed {
-		if t.array == row.Name && t.timer.Generation > armedTimer(row, t.purpose).Generation {
-			setTimer(&row, t.purpose, t.timer)
-		}
-	}
-	asStored(&row.ClosedUntil, &row.BootDeadline.At, &row.IdleDeadline.At, &row.Retry.At, &row.Recheck.At)
+	asStored(&row.ClosedUntil)
 	for _, c := range plan.Closings {
 		if c.Nodearray == array.Name {
 			row.ReasonCode, row.Reason = string(c.Reason.Code), c.Reason.Text
@@ -254,6 +251,17 @@ func (p *pass) arrayRow(old ledger.Nodearray, array burst.Nodearray, plan burst.
 		}
 	}
 	return row
+}
+
+// tellTimers lays the timers that were armed here over a row, where nobody armed
+// a newer one since.
+func (p *pass) tellTimers(row *ledger.Nodearray) {
+	for _, t := range p.armed {
+		if t.array == row.Name && t.timer.Generation > armedTimer(*row, t.purpose).Generation {
+			setTimer(row, t.purpose, t.timer)
+		}
+	}
+	asStored(&row.BootDeadline.At, &row.IdleDeadline.At, &row.Retry.At, &row.Recheck.At)
 }
 
 func (p *pass) counts(array burst.Nodearray) (c ledger.NodeCounts, desired int) {
