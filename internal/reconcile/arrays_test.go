@@ -36,7 +36,7 @@ func TestTheRowOfANodearrayTellsTheNewestTimerWhoeverArmedIt(t *testing.T) {
 		idle  int
 	}{
 		{"the other armed a later one", func(s *site) { s.in("htc-1", "IDLE") }, 2, 1},
-		{"the other needed none", func(s *site) { s.in("htc-1", "MIXED") }, 1, 0},
+		{"the other needed none", func(s *site) { s.in("htc-1", "MIXED"); s.resume("htc-2", "r2", batch) }, 1, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := running(t)
