@@ -156,7 +156,6 @@ func (w *worker) awaitStart(ctx context.Context) error {
 // process behind.
 func (w *worker) run(ctx context.Context) error {
 	defer w.setState(WorkerStopped)
-	defer w.client.CloseIdleConnections()
 	for {
 		w.setState(WorkerStarting)
 		again, err := w.runOnce(ctx)
