@@ -72,7 +72,7 @@ func (execRunner) Run(ctx context.Context, command Command, read func(io.Reader)
 	stop := context.AfterFunc(ctx, func() { _ = stdout.Close() })
 	defer stop()
 
-	limited := &boundedReader{r: stdout, room: maxStdoutBytes}
+	limited := &boundedReader{r: &pacedReader{r: stdout}, room: maxStdoutBytes}
 	readErr := read(limited)
 	if readErr == nil {
 		_, readErr = io.Copy(io.Discard, limited) // a program that cannot write does not end
@@ -111,6 +111,36 @@ func (w *headWriter) Write(p []byte) (int, error) {
 
 // String gives what was kept.
 func (w *headWriter) String() string { return w.buf.String() }
+
+const (
+	// pacedAbove is the length of an answer from which it is read at a pace, so
+	// that short ones are not held up.
+	pacedAbove = 64 << 10
+	// pipeFills is time for a program to write some ten thousand bytes, and
+	// hardly for more than the 64 KB that a pipe holds: squeue of 22.05.8
+	// writes 40 KB a millisecond.
+	pipeFills = time.Millisecond
+)
+
+// pacedReader lets a long answer gather in its pipe. squeue writes 4 KB at a
+// time; waking up for each of them cost a third of the time of reading a long
+// queue, and squeue as much again.
+type pacedReader struct {
+	r     io.Reader
+	read  int64
+	hasty bool // the last read found little
+}
+
+// Read implements io.Reader.
+func (p *pacedReader) Read(b []byte) (int, error) {
+	if p.hasty && p.read > pacedAbove {
+		time.Sleep(pipeFills)
+	}
+	n, err := p.r.Read(b)
+	p.read += int64(n)
+	p.hasty = n < pacedAbove/2
+	return n, err
+}
 
 // boundedReader reports an error, not an end, once its room is used up: a cut
 // answer must not pass for a whole one.
