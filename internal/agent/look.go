@@ -72,10 +72,11 @@ func (t *term) look(ctx context.Context) (reading, error) {
 		return r, err
 	}
 	t.problems.addDropped("sinfo", dropped, r.began)
-	jobs, dropped, err := t.Slurm.Jobs(ctx, slurm.JobQuery{States: slices.Concat(activeStates, ranStates)})
+	jobs, dropped, err := t.Slurm.Jobs(ctx, slurm.JobQuery{States: slices.Concat(activeStates, ranStates), Expect: t.jobs})
 	if err != nil {
 		return r, err
 	}
+	t.jobs = len(jobs)
 	r.jobs, r.ran = splitEnded(jobs)
 	t.problems.addDropped("squeue", dropped, r.began)
 	if err := t.lookBack(ctx, &r); err != nil {

@@ -43,6 +43,7 @@ type term struct {
 	accepted       int64
 	digest         string
 	counters       slurm.Counters
+	jobs           int       // how many the last look found
 	lookedAt       time.Time // when the last look that was told of began
 	moving         bool
 	heartbeatDue   time.Time

@@ -126,6 +126,9 @@ type JobQuery struct {
 	Jobs []JobRef
 	// AdminComment asks for Job.AdminComment, too, which may be long.
 	AdminComment bool
+	// Expect is about how many jobs the answer will hold, such as the last one
+	// held. A good guess spares a copy of them all; 0 means no guess.
+	Expect int
 }
 
 // columns are what is asked for. The comment comes last: it may hold anything,
@@ -171,6 +174,7 @@ func (c *Client) Jobs(ctx context.Context, query JobQuery) (jobs []Job, dropped 
 		return nil, 0, err
 	}
 	parser := query.columns()
+	parser.expect = query.Expect
 	end := newRecordEnd()
 	args = append(args, "-O", outputFormat(parser.names(), end))
 	exit, err := c.run(ctx, "squeue", args, func(stdout io.Reader) (err error) {
@@ -193,7 +197,7 @@ func (c *Client) Jobs(ctx context.Context, query JobQuery) (jobs []Job, dropped 
 func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) (jobs []Job, dropped int, err error) {
 	var (
 		bad   int
-		page  = make([]Job, 0, jobsPerPage)
+		page  = make([]Job, 0, max(parser.expect+parser.expect/8, jobsPerPage))
 		pages [][]Job
 	)
 	dropped, err = readRecords(stream, recordEnd, func(record []byte) {
@@ -213,6 +217,9 @@ func parseJobs(stream io.Reader, parser *tableParser[jobRow], recordEnd string) 
 		}
 		page = append(page, *job)
 	})
+	if len(pages) == 0 {
+		return page, dropped + bad, err
+	}
 	return slices.Concat(append(pages, page)...), dropped + bad, err
 }
 

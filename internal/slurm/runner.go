@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command is one program to run: an absolute path or a name without slashes,
@@ -72,7 +74,7 @@ func (execRunner) Run(ctx context.Context, command Command, read func(io.Reader)
 	stop := context.AfterFunc(ctx, func() { _ = stdout.Close() })
 	defer stop()
 
-	limited := &boundedReader{r: &pacedReader{r: stdout}, room: maxStdoutBytes}
+	limited := &boundedReader{r: newPacedReader(stdout), room: maxStdoutBytes}
 	readErr := read(limited)
 	if readErr == nil {
 		_, readErr = io.Copy(io.Discard, limited) // a program that cannot write does not end
@@ -116,29 +118,48 @@ const (
 	// pacedAbove is the length of an answer from which it is read at a pace, so
 	// that short ones are not held up.
 	pacedAbove = 64 << 10
-	// pipeFills is time for a program to write some ten thousand bytes, and
-	// hardly for more than the 64 KB that a pipe holds: squeue of 22.05.8
-	// writes 40 KB a millisecond.
-	pipeFills = time.Millisecond
+	// pipeBytes is what the pipe is asked to hold: Linux's bound for processes
+	// without privileges, 64 KB being the default.
+	pipeBytes = 1 << 20
+	// fillBytes is what is left to gather in each millisecond of a pause: twice
+	// of what squeue of 22.05.8 writes, so that no program finds the pipe full.
+	fillBytes = 100 << 10
 )
 
 // pacedReader lets a long answer gather in its pipe. squeue writes 4 KB at a
 // time; waking up for each of them cost a third of the time of reading a long
-// queue, and squeue as much again.
+// queue.
 type pacedReader struct {
 	r     io.Reader
+	pause time.Duration
 	read  int64
-	hasty bool // the last read found little
+	dry   bool // the last read left little in the pipe
+}
+
+// newPacedReader widens the pipe and says how long it takes to fill.
+func newPacedReader(pipe io.Reader) *pacedReader {
+	size := 64 << 10
+	if file, ok := pipe.(syscall.Conn); ok {
+		if raw, err := file.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				// Where the user has too many pipes the size stays as it is.
+				if got, err := unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes); err == nil {
+					size = got
+				}
+			})
+		}
+	}
+	return &pacedReader{r: pipe, pause: time.Duration(size/fillBytes) * time.Millisecond}
 }
 
 // Read implements io.Reader.
 func (p *pacedReader) Read(b []byte) (int, error) {
-	if p.hasty && p.read > pacedAbove {
-		time.Sleep(pipeFills)
+	if p.dry && p.read > pacedAbove {
+		time.Sleep(p.pause)
 	}
 	n, err := p.r.Read(b)
 	p.read += int64(n)
-	p.hasty = n < pacedAbove/2
+	p.dry = n < len(b)
 	return n, err
 }
 

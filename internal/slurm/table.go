@@ -101,6 +101,8 @@ type tableParser[T any] struct {
 	// openEnd lets the last field hold separators: for text that an
 	// administrator wrote and that must not cost a row.
 	openEnd bool
+	// expect is about how many rows there will be; 0 is no guess.
+	expect int
 	// row is the row of the record before, and fields are that record's, each
 	// with its separator: in a long queue most fields repeat those of the job
 	// before, and what they set stands already. started is false while there

@@ -50,7 +50,7 @@ func TestARecordReadsTheSameAfterAnyOther(t *testing.T) {
 	for i, first := range records {
 		for k, second := range records {
 			want := slices.Concat(alone[i], alone[k])
-			if got := read(first + end + second + end); !reflect.DeepEqual(want, got) {
+			if got := read(first + end + second + end); len(want)+len(got) > 0 && !reflect.DeepEqual(want, got) {
 				t.Fatalf("%q\nafter %q (-alone +together):\n%s", second, first, cmp.Diff(want, got))
 			}
 		}
