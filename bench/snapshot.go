@@ -27,8 +27,8 @@ const (
 	shapes       = 5000
 	jobsPerShape = 20
 	headCluster  = "bench"
-	// pairs is how often squeue and burst-agent take turns, at least.
-	pairs = 15
+	// turns is how often squeue and burst-agent take turns, at least.
+	turns = 15
 	// unmeasured pairs come first. An agent's first snapshot looks back at ended
 	// jobs, and with the second its heap finds its size.
 	unmeasured = 2
@@ -36,7 +36,7 @@ const (
 
 // measureSnapshot has burst-agent tell of a real Slurm's queue of 100,000 jobs,
 // and compares its CPU with that of the squeue that it has to run: user and system
-time of the processes, not what passes on a clock.
+// time of the processes, not what passes on a clock.
 func measureSnapshot(ctx context.Context, b *bench) (err error) {
 	h, err := b.startHead(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func measureSnapshot(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	var sizes, agents, squeues, ratios series
-	for i := range unmeasured + max(b.effort.runs, pairs) {
+	for i := range unmeasured + max(b.effort.runs, turns) {
 		squeue, err := h.squeue(ctx)
 		if err != nil {
 			return err
