@@ -13,8 +13,8 @@ import (
 	"github.com/slurmburst/slurmburst/internal/fault"
 )
 
-// Changes is the row `changes`: which rows of nodes and of groups each of the
-// newest commits is about to write. Rows follow their commit; their names go
+// Changes is the row `changes`: which rows of nodes, groups and commands each of
+// the newest commits is about to write. Rows follow their commit; their names go
 // with it, so that a process that knows the rows as of some earlier commit reads
 // by key what it lacks, and need not have the service search a table for it.
 //
@@ -23,6 +23,9 @@ type Changes struct {
 	// Since and Until bound what is known: every commit after Since, and none
 	// after Until.
 	Since, Until int64
+	// CommandsAfter and CommandsUntil bound the commits that announced commands
+	// as well: a version that does not know them moves Until alone.
+	CommandsAfter, CommandsUntil int64
 
 	// frames are the commits, oldest first. A commit that writes no row has
 	// none.
@@ -38,9 +41,11 @@ const (
 
 // Begin is the history of a cluster that nothing was committed for: it is known
 // whole.
-func (c Cluster) Begin() Changes { return Changes{Until: c.Revision} }
+func (c Cluster) Begin() Changes {
+	return Changes{Until: c.Revision, CommandsUntil: c.Revision}
+}
 
-// With adds a commit and the nodes whose rows it may write. Where the one before
+// With adds a commit and the names of all rows that it may write. Where the one before
 // is not the last that is known, because a process that keeps no history
 // committed in between, the history begins anew.
 func (c Changes) With(revision int64, nodes []string) Changes {
@@ -48,6 +53,10 @@ func (c Changes) With(revision int64, nodes []string) Changes {
 		c.Since, c.frames = revision-1, nil
 	}
 	c.Until = revision
+	if c.CommandsUntil != revision-1 {
+		c.CommandsAfter = revision - 1
+	}
+	c.CommandsUntil = revision
 	if len(nodes) == 0 {
 		return c
 	}
@@ -117,6 +126,15 @@ func (c Changes) After(revision, upTo int64) (nodes map[string]int64, known bool
 	return nodes, true
 }
 
+// AfterWithCommands is After where each of those commits announced commands,
+// too: known is false where one was of a version that does not.
+func (c Changes) AfterWithCommands(revision, upTo int64) (names map[string]int64, known bool) {
+	if c.CommandsUntil != upTo || c.CommandsAfter > revision {
+		return nil, false
+	}
+	return c.After(revision, upTo)
+}
+
 // deflaters are used again, because a new one costs most of a megabyte.
 var deflaters = sync.Pool{New: func() any {
 	w, _ := flate.NewWriter(nil, flate.BestSpeed) // the level is valid: it cannot fail
@@ -172,6 +190,8 @@ func (f frame) names() ([]string, error) {
 func (c *Changes) columns(f *fields) {
 	f.whole("Since", &c.Since)
 	f.whole("Until", &c.Until)
+	f.whole("CommandsAfter", &c.CommandsAfter)
+	f.whole("CommandsUntil", &c.CommandsUntil)
 	f.bytes("Nodes", &c.frames, 1)
 }
 

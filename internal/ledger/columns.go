@@ -24,6 +24,7 @@ func (c *Cluster) columns(f *fields) {
 	f.count("MinWriter", &c.MinWriter)
 	f.text("PolicyVersion", &c.PolicyVersion)
 	f.text("PolicyInForce", &c.PolicyInForce)
+	f.whole("CommandsSince", &c.CommandsSince)
 	f.moment("SweptAt", &c.SweptAt)
 	f.moment("SweepDue", &c.SweepDue)
 	f.text("CommitID", &c.commitID)

@@ -301,7 +301,7 @@ func commandsByState(t *testing.T, w world) {
 		at   time.Time
 		want []ledger.Command
 	}{{moment(5), commands[:1]}, {moment(5).Add(time.Second), nil}} {
-		inForce, err := w.CommandsInForce(ctx, "c1", c.at)
+		inForce, err := w.CommandsInForce(ctx, "c1", c.at, "")
 		if err != nil {
 			t.Fatal(err)
 		}

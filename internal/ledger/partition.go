@@ -34,6 +34,11 @@ type Cluster struct {
 	// PolicyInForce is the version that an admin put in force; empty while the
 	// one that the app was packaged with is.
 	PolicyInForce string
+	// CommandsSince is the lowest revision whose command may still wait for an
+	// answer, or count although Slurm refused it. Like every bound it may be too
+	// low, never too high; 0 is none. A version that does not know it leaves it as
+	// it is: what that one commits has a higher revision.
+	CommandsSince int64
 	// SweptAt and SweepDue are when the sweep last ended and next has to run.
 	SweptAt, SweepDue time.Time
 

@@ -86,9 +86,16 @@ func (s *Store) Commands(ctx context.Context, cluster string, state CommandState
 }
 
 // CommandsInForce gives the commands of a cluster that have not expired at the
-// given moment, whatever became of them, ordered by their escaped IDs.
-func (s *Store) CommandsInForce(ctx context.Context, cluster string, now time.Time) ([]Command, error) {
-	return all[Command](ctx, s, tableCommands, cluster, condition{"ExpiresAt", atLeast, now.UTC()})
+// given moment, whatever became of them, ordered by their escaped IDs. Where
+// from is not empty, those whose escaped IDs sort before it are left out, and
+// the service does not even look at them: the moment alone has it search all
+// commands that the table keeps.
+func (s *Store) CommandsInForce(ctx context.Context, cluster string, now time.Time, from string) ([]Command, error) {
+	var where []condition
+	if from != "" {
+		where = append(where, condition{rowKey, atLeast, escape(from)})
+	}
+	return all[Command](ctx, s, tableCommands, cluster, append(where, condition{"ExpiresAt", atLeast, now.UTC()})...)
 }
 
 // PutCommands writes commands as PutNodes writes nodes.

@@ -252,7 +252,7 @@ func withoutTimers(plan burst.Plan) burst.Plan {
 
 func (p *pass) worthCommitting(due time.Time, plan, again burst.Plan, intents []ledger.Intent) bool {
 	c := p.part.Cluster
-	return p.fresh || p.swept || !p.part.Found || len(intents) > 0 || len(p.settled) > 0 || len(again.Timers) > 0 || len(plan.Closings) > 0 ||
+	return p.fresh || p.swept || !p.part.Found || len(intents) > 0 || len(p.settled) > 0 || len(p.answered) > 0 || len(again.Timers) > 0 || len(plan.Closings) > 0 ||
 		p.regroup.any() || len(plan.Warnings) > 0 ||
 		len(plan.Failures) > 0 || !c.NextDue.Equal(due) || c.PolicyVersion != p.config.Policy.Version
 }
@@ -270,6 +270,7 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 	changes = changes.With(p.part.Cluster.Revision+1, p.announce(plan, intents))
 	c := ledger.Commit{Cluster: p.part.Cluster, NewIntents: intents, Changes: &changes, Requires: oldestWriter}
 	c.Cluster.NextDue, c.Cluster.PolicyVersion = due, p.config.Policy.Version
+	c.Cluster.CommandsSince = min(p.oldest, c.Cluster.Revision+1)
 	var err error
 	if c.Budget, err = p.budget(plan.Memory); err != nil {
 		return ledger.Committed{}, err
@@ -294,6 +295,8 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 	p.part.Cluster, p.part.Changes, p.part.Found = committed.Cluster, changes, true
 	p.stored = plan.Memory
 	p.fresh, p.swept, p.committed = false, false, true
+	p.oldest = committed.Cluster.CommandsSince
+	p.expectRows(intents)
 	return committed, nil
 }
 

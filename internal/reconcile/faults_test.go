@@ -203,8 +203,8 @@ func (l faultyLedger) PutNodearrays(ctx context.Context, cluster string, rows []
 	return done, lost, err
 }
 
-func (l faultyLedger) CommandsInForce(ctx context.Context, cluster string, now time.Time) (rows []ledger.Command, err error) {
-	err = l.f.call("L.CommandsInForce", func() (err error) { rows, err = l.Ledger.CommandsInForce(ctx, cluster, now); return err })
+func (l faultyLedger) CommandsInForce(ctx context.Context, cluster string, now time.Time, from string) (rows []ledger.Command, err error) {
+	err = l.f.call("L.CommandsInForce", func() (err error) { rows, err = l.Ledger.CommandsInForce(ctx, cluster, now, from); return err })
 	return rows, err
 }
 

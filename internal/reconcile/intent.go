@@ -193,7 +193,7 @@ func (d *drafts) addCommand(c burst.Command, targets []ledger.Target, jobs event
 			reason = event.FenceReason
 		}
 		command := event.SlurmCommand{
-			ID: d.name + "/" + i.ID, Cluster: d.name, Kind: event.CommandKind(c.Kind), Generation: i.Generation, Attempt: 1,
+			ID: d.commandID(i.ID), Cluster: d.name, Kind: event.CommandKind(c.Kind), Generation: i.Generation, Attempt: 1,
 			Nodes: slurm.FormatHostlist(names), Jobs: jobs, Partitions: c.Partitions, Reason: reason, Expect: expectations(c.Kind),
 			ExpiresAt: d.now.Add(burst.CommandTTL),
 		}

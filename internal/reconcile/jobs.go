@@ -69,15 +69,14 @@ func (p *pass) loadGroups(ctx context.Context) error {
 }
 
 // How the commits announce rows of groups, beside names of nodes: Slurm's names
-// have no '|'.
+// have no '|'. See commandPut, too.
 const (
 	groupPut  = "group|"
 	groupDrop = "gone|"
 )
 
-func isGroup(name string) bool {
-	return strings.HasPrefix(name, groupPut) || strings.HasPrefix(name, groupDrop)
-}
+// isNode tells a node's name among those that a commit announces.
+func isNode(name string) bool { return !strings.Contains(name, "|") }
 
 // groupsMoved reports whether the rows of groups have to be read to know what
 // the commits after a revision made of them. What they deleted is forgotten

@@ -31,6 +31,10 @@ type pass struct {
 	commands []ledger.Command // sent and not answered
 	assumed  []ledger.Command // of open intents: maybe sent
 	untaken  []ledger.Command // refused or failed, and not expired
+	// knownCommands are the rows of commands as of this pass's newest commit.
+	knownCommands commandRows
+	// oldest is the lowest revision of a command that counts or whose row may yet come.
+	oldest int64
 
 	facts burst.Facts
 	// stored is the memory that the ledger holds, shown the one that the tables
@@ -209,34 +213,6 @@ func (p *pass) loadProjections(ctx context.Context, c cached) error {
 		return p.storedView()
 	}
 	return nil
-}
-
-// expiredFor is how long after its end a command without an answer is still
-// found and marked as expired.
-const expiredFor = time.Hour
-
-// loadCommands finds the commands that wait for an answer, and those that Slurm
-// did not take: the same command is not sent again before their time is over.
-func (p *pass) loadCommands(ctx context.Context) error {
-	now := p.Now()
-	commands, err := p.Ledger.CommandsInForce(ctx, p.name, now.Add(-expiredFor))
-	if err != nil {
-		return fmt.Errorf("load commands: %w", err)
-	}
-	p.commands, p.untaken = nil, nil
-	for _, c := range commands {
-		switch {
-		case c.State == ledger.CommandSent:
-			p.commands = append(p.commands, c)
-		case isUntaken(c, now):
-			p.untaken = append(p.untaken, c)
-		}
-	}
-	return nil
-}
-
-func isUntaken(c ledger.Command, now time.Time) bool {
-	return (c.State == ledger.CommandRefused || c.State == ledger.CommandFailed) && now.Before(c.ExpiresAt)
 }
 
 // storedView reads the newest stored snapshot.

@@ -302,27 +302,3 @@ func (p *pass) counts(array burst.Nodearray) (c ledger.NodeCounts, desired int) 
 	}
 	return c, desired
 }
-
-func (p *pass) projectCommands(ctx context.Context) error {
-	rows := p.answered
-	p.answered = nil
-	for _, i := range p.settled {
-		command, err := commandOf(i)
-		if i.Kind != kindCommand || err != nil || len(i.Outcome) == 0 || i.Outcome[0].Code != outcomeSent {
-			continue
-		}
-		// One that a crash kept from being projected may be answered already.
-		if !slices.ContainsFunc(rows, func(c ledger.Command) bool { return c.ID == command.ID }) {
-			rows = append(rows, commandRow(command, i))
-		}
-	}
-	if len(rows) == 0 {
-		return nil
-	}
-	// A conflict means that the row is there already, or that somebody else
-	// took the answer in: both leave the table right.
-	if _, _, err := p.Ledger.PutCommands(ctx, p.name, rows); err != nil {
-		return fmt.Errorf("project commands: %w", err)
-	}
-	return nil
-}

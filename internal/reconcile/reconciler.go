@@ -29,7 +29,7 @@ type Ledger interface {
 	PutNodes(ctx context.Context, cluster string, nodes []ledger.Node) ([]ledger.Node, []string, error)
 	Nodearrays(ctx context.Context, cluster string) ([]ledger.Nodearray, error)
 	PutNodearrays(ctx context.Context, cluster string, arrays []ledger.Nodearray) ([]ledger.Nodearray, []string, error)
-	CommandsInForce(ctx context.Context, cluster string, now time.Time) ([]ledger.Command, error)
+	CommandsInForce(ctx context.Context, cluster string, now time.Time, from string) ([]ledger.Command, error)
 	PutCommands(ctx context.Context, cluster string, commands []ledger.Command) ([]ledger.Command, []string, error)
 	AppendDecision(ctx context.Context, cluster string, d ledger.Decision) error
 	AppendFailures(ctx context.Context, cluster string, failures []ledger.Failure) error
@@ -97,6 +97,7 @@ type Reconciler struct {
 	// By cluster, too.
 	policies map[string]followed
 	groups   map[string]groupRows
+	commands map[string]commandRows
 	spend    map[string]spendRows
 }
 
@@ -114,7 +115,10 @@ type cached struct {
 
 // New makes a Reconciler.
 func New(o Options) *Reconciler {
-	return &Reconciler{Options: o, cache: map[string]cached{}, policies: map[string]followed{}, groups: map[string]groupRows{}, spend: map[string]spendRows{}}
+	return &Reconciler{
+		Options: o, cache: map[string]cached{}, policies: map[string]followed{}, groups: map[string]groupRows{},
+		commands: map[string]commandRows{}, spend: map[string]spendRows{},
+	}
 }
 
 // Result says what one call came to, for the log and for metrics.

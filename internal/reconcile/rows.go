@@ -63,7 +63,7 @@ func (p *pass) refresh(ctx context.Context, c cached) error {
 func (p *pass) written(ctx context.Context, c cached) ([]ledger.Node, error) {
 	since := c.nodesOf - overlap
 	if named, known := p.part.Changes.After(since, p.part.Cluster.Revision); known {
-		maps.DeleteFunc(named, func(name string, _ int64) bool { return isGroup(name) })
+		maps.DeleteFunc(named, func(name string, _ int64) bool { return !isNode(name) })
 		for _, row := range c.nodes {
 			// Its row has come. One that has not may be on its way still.
 			if at, ok := named[row.Name]; ok && at <= c.nodesOf && row.Revision >= at {
@@ -87,7 +87,7 @@ func (p *pass) written(ctx context.Context, c cached) ([]ledger.Node, error) {
 
 // announce lists what may be written after the commit to come: the rows of
 // nodes that say something else than the facts will, and of those that an effect
-// is about, and the rows of groups.
+// is about, and the rows of groups and of commands.
 func (p *pass) announce(plan burst.Plan, intents []ledger.Intent) []string {
 	p.announced = map[string]bool{}
 	for _, row := range p.changed(p.facts.After(p.Now(), withoutEffects(plan)).Nodes, reasonsByNode(plan)) {
@@ -100,7 +100,7 @@ func (p *pass) announce(plan burst.Plan, intents []ledger.Intent) []string {
 			}
 		}
 	}
-	return slices.Concat(slices.Sorted(maps.Keys(p.announced)), p.regroup.names())
+	return slices.Concat(slices.Sorted(maps.Keys(p.announced)), p.regroup.names(), p.commandNames(intents))
 }
 
 // withoutEffects is what of a plan is true as soon as it is committed.
