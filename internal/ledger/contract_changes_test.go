@@ -57,6 +57,29 @@ func changesWithCommit(t *testing.T, w world) {
 	if !known {
 		t.Error("the history of a new cluster is not known")
 	}
+	if _, known := p.Changes.AfterWithCommands(first+1, p.Cluster.Revision); !known {
+		t.Error("it is not known that a new cluster's commits announced commands")
+	}
+	// A writer that knows nothing of commands moves the rest of the history on.
+	after, until := p.Changes.CommandsAfter, p.Changes.CommandsUntil
+	changes = p.Changes.With(p.Cluster.Revision+1, []string{"n3"})
+	changes.CommandsAfter, changes.CommandsUntil = after, until
+	mustCommit(t, w, ledger.Commit{Cluster: p.Cluster, Changes: &changes})
+	for range 2 { // and the next one does not make up for it
+		p = mustLoad(t, w, "c1")
+		if _, known := p.Changes.After(first+1, p.Cluster.Revision); !known {
+			t.Error("the history ends where one knows nothing of commands")
+		}
+		if _, known := p.Changes.AfterWithCommands(first+1, p.Cluster.Revision); known {
+			t.Error("a commit that announced no commands went unnoticed")
+		}
+		changes = p.Changes.With(p.Cluster.Revision+1, nil)
+		mustCommit(t, w, ledger.Commit{Cluster: p.Cluster, Changes: &changes})
+	}
+	p = mustLoad(t, w, "c1")
+	if _, known := p.Changes.AfterWithCommands(p.Cluster.Revision-2, p.Cluster.Revision); !known {
+		t.Error("two commits that announced commands are not known to have")
+	}
 	// A writer that keeps no history leaves a gap, and the next begins anew.
 	mustCommit(t, w, ledger.Commit{Cluster: p.Cluster})
 	p = mustLoad(t, w, "c1")

@@ -56,7 +56,7 @@ func commitReadBack(t *testing.T, w world) {
 	c := p.Cluster
 	c.Epoch, c.Sequence, c.Paused, c.PausedBy, c.PausedReason = 2, 77, true, "eva", "maintenance"
 	c.PausedAt, c.NextDue, c.MinWriter, c.PolicyVersion = moment(1), moment(2), 3, "v7"
-	c.SweptAt, c.SweepDue = moment(3), moment(4)
+	c.SweptAt, c.SweepDue, c.CommandsSince = moment(3), moment(4), c.Revision-5
 	beat := ledger.Heartbeat{Epoch: 2, Sequence: 78, ReceivedAt: moment(5), AsOf: moment(4), Digest: "d", AgentHost: "head1"}
 	snapshot := ledger.Snapshot{Epoch: 2, Sequence: 77, AsOf: moment(4), Digest: "s", Body: noise(1000, 1)}
 	budget := ledger.Budget{Body: []byte(`{"day":5}`)}

@@ -307,6 +307,13 @@ func commandsByState(t *testing.T, w world) {
 		}
 		same(t, "the commands in force", inForce, c.want)
 	}
+	for from, want := range map[string][]ledger.Command{"1": commands[:1], "1/a": commands[:1], "1/a0": nil, "1/b": nil, "2": nil} {
+		inForce, err := w.CommandsInForce(ctx, "c1", moment(5), from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "the commands in force from "+from, inForce, want)
+	}
 	open[0].State, open[0].ResultAt = ledger.CommandOK, moment(1)
 	if _, _, err := w.PutCommands(ctx, "c1", open[:1]); err != nil {
 		t.Fatal(err)

@@ -138,11 +138,13 @@ func (k commandRows) has(id string) bool {
 // commandID is the id of the command that an intent sends.
 func (p *pass) commandID(intent string) string { return p.name + "/" + intent }
 
+// intentID is the id of the intent that a command comes from.
+func (p *pass) intentID(command string) string { return strings.TrimPrefix(command, p.name+"/") }
+
 // revisionOf is the revision in the id of a command; 0 where there is none, so
 // that nothing is left out for it.
 func (p *pass) revisionOf(id string) int64 {
-	intent, _ := strings.CutPrefix(id, p.name+"/")
-	digits, _, _ := strings.Cut(intent, "/")
+	digits, _, _ := strings.Cut(p.intentID(id), "/")
 	revision, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || revision < 0 {
 		return 0
@@ -177,8 +179,12 @@ func (p *pass) firstCommand() string {
 const many = "*"
 
 // commandNames is how a commit announces the rows of commands that follow it.
+// A sweep names all that count, so that a process which lacks one reads it.
 func (p *pass) commandNames(intents []ledger.Intent) []string {
 	var names []string
+	if p.trigger.sweep {
+		names = p.foundNames()
+	}
 	for _, i := range p.settled {
 		if _, sent := sentBy(i); sent {
 			names = append(names, commandPut+i.ID)
@@ -193,7 +199,19 @@ func (p *pass) commandNames(intents []ledger.Intent) []string {
 		return append(names, commandAnswer+many)
 	}
 	for _, c := range p.answered {
-		names = append(names, commandAnswer+strings.TrimPrefix(c.ID, p.commandID("")))
+		names = append(names, commandAnswer+p.intentID(c.ID))
+	}
+	return names
+}
+
+func (p *pass) foundNames() []string {
+	found := slices.Concat(p.commands, p.untaken)
+	if len(found) > maxAnnounced {
+		return []string{commandPut + many}
+	}
+	names := make([]string, len(found))
+	for i, c := range found {
+		names[i] = commandPut + p.intentID(c.ID)
 	}
 	return names
 }

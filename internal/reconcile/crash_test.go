@@ -101,7 +101,11 @@ func newRoughWorld(t *testing.T, s strike) *roughWorld {
 	return w
 }
 
-func (w *roughWorld) restart() { w.app = w.process(w.ledger, w.cloud, w.outbox) }
+func (w *roughWorld) restart() {
+	table := watched(w.site, w.breaks)
+	table.app = w.process(table, w.cloud, w.outbox)
+	w.app = table.app
+}
 
 // nothingTwice complains of a second VM for the same resumption of a node.
 func (w *roughWorld) nothingTwice() {

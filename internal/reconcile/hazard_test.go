@@ -35,6 +35,7 @@ func TestTwoProcessesDecideForOneCluster(t *testing.T) {
 		sweep := event.ScaleDownTimer{Cluster: clusterName, Purpose: event.Recheck, Generation: q.Sequence, Due: m.now}
 		wg.Go(func() { _, _ = second.Timer(ctx, sweep) })
 		wg.Wait()
+		checkBound(ctx, m.ledger, m.now, m.breaks)
 		before = q
 		return nil
 	}
