@@ -216,16 +216,6 @@ func (p *pass) foundNames() []string {
 	return names
 }
 
-// expectRows notes that the intents of a commit may become rows.
-func (p *pass) expectRows(intents []ledger.Intent) {
-	p.knownCommands.open = maps.Clone(p.knownCommands.open)
-	for _, i := range intents {
-		if i.Kind == kindCommand {
-			p.knownCommands.open[p.commandID(i.ID)] = true
-		}
-	}
-}
-
 // sentBy gives the row of the command that a settled intent sent, if it did.
 func sentBy(i ledger.Intent) (row ledger.Command, sent bool) {
 	command, err := commandOf(i)

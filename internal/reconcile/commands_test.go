@@ -55,6 +55,15 @@ func (l *commandTable) PutCommands(ctx context.Context, cluster string, rows []l
 	return l.Ledger.PutCommands(ctx, cluster, rows)
 }
 
+func (l *commandTable) NodesNamed(ctx context.Context, cluster string, names []string) ([]ledger.Node, error) {
+	for _, name := range names {
+		if strings.Contains(name, "|") {
+			l.breaks("%s is read as if it were a node", name)
+		}
+	}
+	return l.Ledger.NodesNamed(ctx, cluster, names)
+}
+
 func (l *commandTable) Load(ctx context.Context, cluster string) (ledger.Partition, error) {
 	l.announced = nil // a pass begins
 	return l.Ledger.Load(ctx, cluster)
@@ -359,27 +368,54 @@ func TestACommandExpiresWithACommit(t *testing.T) {
 	s.want("failures that tell", s.failed("expired"), 1)
 }
 
+// A process may die between the commit that takes an answer in and its row, and
+// the next one find nothing else to do.
+func TestAnAnswerThatIsWrittenLaterIsAnnouncedAgain(t *testing.T) {
+	s := running(t)
+	dies := &stands{Ledger: s.ledger, meanwhile: func() {}}
+	app := s.process(dies, s.cloud, s.outbox)
+	asked := s.ask(app)
+	s.answer()
+	s.in("htc-1", "MIXED") // a job was quicker
+	s.after(10 * time.Second)
+	dies.meanwhile = func() { panic(crash{"front of the row"}) }
+	q := s.pressure()
+	if err := surviving(func() error { _, err := app.Pressure(t.Context(), q, s.now); return err }, func() {}); err == nil {
+		t.Fatal("the process lives on")
+	}
+	s.want("state", s.command(asked.ID).State, ledger.CommandSent)
+	before := s.revision()
+	timer := event.ScaleDownTimer{Cluster: clusterName, Nodearray: "htc", Purpose: event.Retry, Generation: before + 9, Due: s.now}
+	if _, err := s.process(watched(s, t.Errorf), s.cloud, s.outbox).Timer(t.Context(), timer); err != nil {
+		t.Fatal(err)
+	}
+	s.want("state in the end", s.command(asked.ID).State, ledger.CommandOK)
+	s.want("commits", s.revision()-before, 1)
+}
+
 // A sweep believes neither the bound nor what is remembered. What it finds it
 // announces, so that others find it, too.
 func TestASweepFindsACommandThatTheBoundLeavesOut(t *testing.T) {
 	s := running(t)
 	asked := s.ask(s.rec)
-	table := watched(s, t.Errorf)
-	first := s.process(table, s.cloud, s.outbox)
+	table, swept := watched(s, t.Errorf), watched(s, t.Errorf)
+	first, second := s.process(table, s.cloud, s.outbox), s.process(swept, s.cloud, s.outbox)
 	part := s.part() // somebody's mistake
 	part.Cluster.CommandsSince = part.Cluster.Revision + 1
 	changes := part.Changes.With(part.Cluster.Revision+1, nil)
 	if _, err := s.ledger.Commit(t.Context(), ledger.Commit{Cluster: part.Cluster, Changes: &changes}); err != nil {
 		t.Fatal(err)
 	}
-	table.breaks = func(string, ...any) {}
+	table.breaks, swept.breaks = func(string, ...any) {}, func(string, ...any) {}
 	looker(s)(first)
-	table.breaks = t.Errorf
+	looker(s)(second)
+	table.breaks, swept.breaks = t.Errorf, t.Errorf
 	if since := s.part().Cluster.CommandsSince; since <= asked.Generation {
 		t.Fatalf("the bound is %d, not above %d: the test proves nothing", since, asked.Generation)
 	}
-	s.restart()
+	s.rec = second
 	s.sweep()
+	s.want("reads of the process that sweeps", swept.reads, 2)
 	s.want("bound after the sweep", s.part().Cluster.CommandsSince, asked.Generation)
 	before := table.reads
 	looker(s)(first)
@@ -500,6 +536,31 @@ func TestCommandsOfALedgerThatWasLostAreFound(t *testing.T) {
 	s.answer()
 	looker(s)(app)
 	s.want("state", s.command(asked.ID).State, ledger.CommandOK)
+}
+
+// What a process remembers of a ledger that was lost, commands and all, is not
+// what the new one holds, whatever the commits of the new one announced.
+func TestCommandsOfALedgerThatWasLostAreNotRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := running(t)
+		table := watched(s, t.Errorf)
+		app := s.process(table, s.cloud, s.outbox)
+		asked := s.ask(app)
+		time.Sleep(time.Hour) // so that the new revisions are higher
+		s.ledger = ledger.NewMemory()
+		table.Ledger, table.all = s.ledger, s.ledger
+		s.in("htc-1", "MIXED")
+		looker(s)(s.process(s.ledger, s.cloud, s.outbox))
+		if s.revision() <= asked.Generation {
+			t.Fatal("the new revisions are not higher: the test proves nothing")
+		}
+		before := table.reads
+		looker(s)(app)
+		s.want("reads", table.reads-before, 1)
+		if known, _ := app.RememberedCommands(clusterName); len(known[asked.ID].ID) > 0 {
+			t.Errorf("%v is remembered", known)
+		}
+	})
 }
 
 // On 2001-09-09 the revisions of a new ledger got a thirteenth digit. Where the

@@ -296,7 +296,6 @@ func (p *pass) commit(ctx context.Context, due time.Time, plan burst.Plan, inten
 	p.stored = plan.Memory
 	p.fresh, p.swept, p.committed = false, false, true
 	p.oldest = committed.Cluster.CommandsSince
-	p.expectRows(intents)
 	return committed, nil
 }
 
