@@ -45,8 +45,8 @@ func (c Cluster) Begin() Changes {
 	return Changes{Until: c.Revision, CommandsUntil: c.Revision}
 }
 
-// With adds a commit and the names of all rows that it may write. Where the one before
-// is not the last that is known, because a process that keeps no history
+// With adds a commit and the names of all rows that it may write. Where the one
+// before is not the last that is known, because a process that keeps no history
 // committed in between, the history begins anew.
 func (c Changes) With(revision int64, nodes []string) Changes {
 	if c.Until != revision-1 {

@@ -254,6 +254,8 @@ func (p *pass) projectCommands(ctx context.Context) error {
 		return nil
 	}
 	p.knownCommands.revision, p.knownCommands.rows = p.part.Cluster.Revision, maps.Clone(p.knownCommands.rows)
+	over := p.Now().Add(-expiredFor)
+	maps.DeleteFunc(p.knownCommands.rows, func(_ string, c ledger.Command) bool { return c.ExpiresAt.Before(over) })
 	for _, row := range written {
 		p.knownCommands.rows[row.ID] = row
 	}

@@ -245,6 +245,12 @@ func TestAProcessKnowsItsOwnCommands(t *testing.T) {
 	looker(s)(app)
 	s.want("reads: that of the new process", table.reads, 1)
 	s.want("commands", len(s.outbox.commands), 1)
+	known, _ := app.RememberedCommands(clusterName)
+	s.want("command that is remembered", known[asked.ID].State, ledger.CommandOK)
+	s.after(2 * time.Hour)
+	looker(s)(app)
+	known, _ = app.RememberedCommands(clusterName)
+	s.want("commands remembered when they are long over", len(known), 0)
 }
 
 // A pass looks no further back than the oldest command that waits.
