@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -196,28 +195,23 @@ func (o *outbox) Reject(_ context.Context, r event.Rejected) error {
 type stub struct {
 	err   error
 	panic any
-	wait  bool // until the call's time is over
 	asked int
 }
 
-func (s *stub) answer(ctx context.Context) (reconcile.Result, error) {
+func (s *stub) answer() (reconcile.Result, error) {
 	s.asked++
 	if s.panic != nil {
 		panic(s.panic)
 	}
-	if s.wait {
-		<-ctx.Done()
-		return reconcile.Result{}, fmt.Errorf("load: %w", ctx.Err())
-	}
 	return reconcile.Result{}, s.err
 }
 
-func (s *stub) Pressure(ctx context.Context, _ event.QueuePressure, _ time.Time) (reconcile.Result, error) {
-	return s.answer(ctx)
+func (s *stub) Pressure(_ context.Context, _ event.QueuePressure, _ time.Time) (reconcile.Result, error) {
+	return s.answer()
 }
 
-func (s *stub) Timer(ctx context.Context, _ event.ScaleDownTimer) (reconcile.Result, error) {
-	return s.answer(ctx)
+func (s *stub) Timer(_ context.Context, _ event.ScaleDownTimer) (reconcile.Result, error) {
+	return s.answer()
 }
 
 func kinds() map[string]error {

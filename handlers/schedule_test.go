@@ -3,7 +3,9 @@ package handlers_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/slurmburst/slurmburst/handlers"
 	"github.com/slurmburst/slurmburst/internal/event"
 	"github.com/slurmburst/slurmburst/internal/fault"
+	"github.com/slurmburst/slurmburst/internal/ledger"
 )
 
 // What the schedule asks for is what scale_down takes: a sweep that its own
@@ -153,4 +156,127 @@ func timerOf(t *testing.T, cluster string, purpose event.TimerPurpose) delivery 
 	t.Helper()
 	m, err := event.ScaleDownTimer{Cluster: cluster, Nodearray: "htc", Purpose: purpose, Generation: 1, Due: time.Now()}.Encode(time.Now())
 	return of(t, m, err)
+}
+
+func TestTheScheduleAsksForSweeps(t *testing.T) {
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters = []string{"a", "b"} })
+	body := `{"Data":{"timer":{"Schedule":{"AdjustForDST":true},"IsPastDue":false}},"Metadata":{"sys":{"MethodName":"reclaim_idle"}}}`
+	if code := w.post("reclaim_idle", body); code != 200 {
+		t.Errorf("status %d", code)
+	}
+	if len(w.outbox.timers) != 2 || w.outbox.timers[0].Nodearray != "" || w.outbox.timers[1].Cluster != "b" {
+		t.Errorf("timers %+v, want a sweep of a and one of b", w.outbox.timers)
+	}
+	w.outbox.err = fault.New(fault.Transient, "send", errors.New("down"))
+	if code := w.post("reclaim_idle", body); code != 500 {
+		t.Errorf("status %d although nothing was sent", code)
+	}
+}
+
+// history deletes as many rows as it is told to, or refuses.
+type history struct {
+	each     int
+	err      error
+	clusters []string
+}
+
+func (h *history) Purge(_ context.Context, cluster string, _ time.Time) (int, error) {
+	h.clusters = append(h.clusters, cluster)
+	return h.each, h.err
+}
+
+// The sweeps of many clusters come one after the other, so that no event waits
+// behind all of them, and all within a moment beside the five minutes to the next.
+func TestSweepsOfManyClustersAreSpread(t *testing.T) {
+	for count, last := range map[int]time.Duration{1: 0, 2: 1200 * time.Millisecond, 200: 199 * 1200 * time.Millisecond, 1000: 999 * 240 * time.Millisecond} {
+		w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(count), &history{} })
+		if code := w.post("reclaim_idle", "{}"); code != 200 {
+			t.Fatalf("%d clusters: status %d", count, code)
+		}
+		timers := w.outbox.timers
+		if got := timers[count-1].Due.Sub(timers[0].Due); len(timers) != count || got != last {
+			t.Errorf("%d clusters: %d sweeps, the last %v after the first, want %v", count, len(timers), got, last)
+		}
+	}
+}
+
+func clusters(count int) (names []string) {
+	for i := range count {
+		names = append(names, fmt.Sprintf("cluster%d", i))
+	}
+	return names
+}
+
+func TestMuchOldHistoryIsDeletedInSeveralRuns(t *testing.T) {
+	for each, want := range map[int]int{0: 5, 4000: 2} { // of 60 clusters a twelfth, and not much at once
+		old := &history{each: each}
+		w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(60), old })
+		if code := w.post("reclaim_idle", "{}"); code != 200 {
+			t.Errorf("status %d; log %s", code, w.log)
+		}
+		if len(w.outbox.timers) != 60 || len(old.clusters) != want {
+			t.Errorf("%d rows each: %d sweeps asked for, want 60; deletions for %v, want %d", each, len(w.outbox.timers), old.clusters, want)
+		}
+	}
+}
+
+func TestEachClustersHistoryHasItsTurn(t *testing.T) {
+	old := &history{}
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = clusters(20), old })
+	for range 600 { // chance would leave one out once in 10^25 times
+		w.post("reclaim_idle", "{}")
+	}
+	slices.Sort(old.clusters)
+	if got := slices.Compact(old.clusters); len(got) != 20 {
+		t.Errorf("deletions for %v only", got)
+	}
+}
+
+func TestTheScheduleDeletesWhatIsTooOld(t *testing.T) {
+	w := newWorld(t, nil)
+	now := time.Now()
+	for days, id := range map[int]string{0: "new", 29: "kept", 32: "old"} {
+		at := now.AddDate(0, 0, -days)
+		if err := w.ledger.AppendDecision(t.Context(), "onprem", ledger.Decision{ID: id, At: at}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.ledger.AppendFailures(t.Context(), "onprem", []ledger.Failure{{At: at, Detail: id}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := w.post("reclaim_idle", "{}"); code != 200 {
+		t.Errorf("status %d; log %s", code, w.log)
+	}
+	var left []string
+	decisions, _, err := w.ledger.ListDecisions(t.Context(), ledger.DecisionFilter{Cluster: "onprem", Since: now.AddDate(0, 0, -40)}, ledger.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range decisions {
+		left = append(left, d.ID)
+	}
+	failures, _, err := w.ledger.ListFailures(t.Context(), ledger.FailureFilter{Cluster: "onprem"}, ledger.Page{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range failures {
+		left = append(left, f.Detail)
+	}
+	if want := []string{"new", "kept", "new", "kept"}; !slices.Equal(left, want) {
+		t.Errorf("decisions and failures left: %v, want %v", left, want)
+	}
+	if !strings.Contains(w.log.String(), `"purged":2`) {
+		t.Errorf("the log does not tell how much was deleted: %s", w.log)
+	}
+}
+
+func TestWhatCannotBeDeletedKeepsNoSweepBack(t *testing.T) {
+	old := &history{err: fault.New(fault.Transient, "purge", errors.New("down"))}
+	w := newWorld(t, func(o *handlers.Options) { o.Clusters, o.History = []string{"a", "b"}, old })
+	if code := w.post("reclaim_idle", "{}"); code != 500 {
+		t.Errorf("status %d although nothing could be deleted", code)
+	}
+	if len(w.outbox.timers) != 2 || len(old.clusters) != 1 {
+		t.Errorf("sweeps asked for %+v, deletions for %v: want a and b, and one of them", w.outbox.timers, old.clusters)
+	}
 }
