@@ -64,3 +64,27 @@ func BenchmarkDecideWithEveryRule(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDecideWhereRoomIsShort shows what it costs to divide the cluster's
+// limit among nodearrays to each of which users send jobs of their own.
+func BenchmarkDecideWhereRoomIsShort(b *testing.B) {
+	for _, groups := range []int{500, 5000, 50_000} {
+		p, f := everyRule(20*groups, groups, 2*groups)
+		p.MaxNodes = groups * 3 / 2
+		for i := range f.Groups {
+			f.Groups[i].Partitions = []string{p.Nodearrays[i%len(p.Nodearrays)].Partition}
+		}
+		for i := range f.Nodes {
+			if n := &f.Nodes[i]; i%3 > 0 {
+				n.Slurm, n.Supply, n.Jobs = []SlurmState{PoweredDown, Fenced}[i%2], Absent, nil
+			}
+		}
+		b.Run(strconv.Itoa(groups)+" groups", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				Decide(origin, p, f)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*groups), "ns/group")
+		})
+	}
+}

@@ -26,6 +26,7 @@ type auditor struct {
 	// arrived are the released jobs that a snapshot showed with the cloud.
 	arrived map[string]bool
 	slowest time.Duration // to take a job back from a nodearray that rests
+	rooms   roomAudit
 }
 
 type letJob struct {
@@ -402,6 +403,7 @@ func (a *auditor) watch() {
 			delete(a.let, j.id)
 		}
 	}
+	a.room()
 	if !a.gentle {
 		return
 	}

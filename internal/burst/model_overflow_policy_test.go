@@ -209,6 +209,9 @@ func (c *burstCluster) drawJobs() {
 			c.jobs = append(c.jobs, &k)
 		}
 	}
+	if c.contested {
+		c.drawContest(until)
+	}
 	slices.SortStableFunc(c.jobs, func(a, b *burstJob) int { return a.came.Compare(b.came) })
 	for _, j := range c.jobs {
 		c.byID[j.id] = j

@@ -114,6 +114,7 @@ func newOverflowShell(seed uint64) *overflowShell {
 	}
 	s.nextSweep = s.now.Add(s.span(10, 300))
 	s.audit = &auditor{overflowShell: s, let: map[string]*letJob{}, refused: map[string]Reason{}, arrived: map[string]bool{}, closed: map[string]time.Time{}, open: map[NodearrayName]time.Time{}}
+	s.audit.rooms.hungry = map[NodearrayName]time.Time{}
 	return s
 }
 

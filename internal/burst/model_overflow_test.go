@@ -81,7 +81,8 @@ var rare = []Code{ReasonVanished, ReasonOldGeneration, ReasonVMMissing, ReasonDo
 // overflowSum is what happened in many clusters.
 type overflowSum struct {
 	plans, conflicts, crashes, vms, done, cloud, lost, given, jobs int
-	virtual, slowest                                               time.Duration
+	served                                                         int // nodearrays that got room that others did not need
+	virtual, slowest, slowRoom                                     time.Duration
 	met                                                            map[Code]int
 }
 
@@ -92,7 +93,7 @@ func (o *overflowSum) add(s *overflowShell) {
 			cloud++
 		}
 	}
-	o.plus(overflowSum{s.plans, s.conflicts, s.crashes, s.made, s.done, cloud, s.lost, len(s.given), len(s.jobs), s.now.Sub(s.start), s.audit.slowest, s.met})
+	o.plus(overflowSum{s.plans, s.conflicts, s.crashes, s.made, s.done, cloud, s.lost, len(s.given), len(s.jobs), s.audit.rooms.served, s.now.Sub(s.start), s.audit.slowest, s.audit.rooms.slow, s.met})
 }
 
 func (o *overflowSum) plus(p overflowSum) {
@@ -100,6 +101,7 @@ func (o *overflowSum) plus(p overflowSum) {
 	o.vms, o.done, o.cloud, o.lost = o.vms+p.vms, o.done+p.done, o.cloud+p.cloud, o.lost+p.lost
 	o.given, o.jobs = o.given+p.given, o.jobs+p.jobs
 	o.virtual, o.slowest = o.virtual+p.virtual, max(o.slowest, p.slowest)
+	o.served, o.slowRoom = o.served+p.served, max(o.slowRoom, p.slowRoom)
 	for code, n := range p.met {
 		o.met[code] += n
 	}

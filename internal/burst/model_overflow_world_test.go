@@ -18,6 +18,8 @@ type burstCluster struct {
 	// fails: there, how soon something happens can be told.
 	gentle bool
 	crowd  bool // one with hundreds of jobs
+	// contested clusters have a limit that keeps nodearrays from what others have.
+	contested bool
 
 	jobs   []*burstJob // in the order in which they came
 	byID   map[string]*burstJob
@@ -77,6 +79,9 @@ func newBurstCluster(seed uint64) *burstCluster {
 		byID: map[string]*burstJob{}, owner: map[NodeName]int{}, madeBy: map[string]string{}, answers: map[string]map[NodeName]bool{},
 	}
 	c.drawPolicy()
+	if seed%16 == 5 {
+		c.contest()
+	}
 	c.drawJobs()
 	for i, a := range c.policy.Nodearrays {
 		for _, name := range a.Nodes {
