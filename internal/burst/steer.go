@@ -175,7 +175,7 @@ func (o *overflow) takeBack(j *judgement, job string, record CloudJob, why Reaso
 func (o *overflow) free(record CloudJob) {
 	o.till.release(&record)
 	o.usage.add(record.User, record.Account, -record.Nodes)
-	if a := o.arrays[record.Nodearray]; a != nil {
+	if a := o.arrays[record.Nodearray]; a != nil && len(record.Home) > 0 { // nothing is promised to a job of its owner's
 		a.promise(-record.Nodes)
 	}
 }
