@@ -130,7 +130,7 @@ var explanations = []Explanation{
 	},
 	{ReasonUnfence, "There is room again, so fenced names are given back.", "Nothing."},
 	{
-		ReasonCommandOpen, "Slurm has not answered a command about the node yet; nothing else is asked for until then.",
+		ReasonCommandOpen, "Slurm has not answered a command about the node yet, or about others that are fenced to make room for it; nothing else is asked for until then.",
 		"If it lasts, look at burst-agent's log.",
 	},
 	{ReasonUndefined, "The policy names a node that slurmctld does not know.", "Define it in slurm.conf with State=CLOUD, or take it out of the policy."},
@@ -176,7 +176,7 @@ var explanations = []Explanation{
 	{ReasonReleasing, "Alike jobs that wait longer go first; when each was submitted is known for the oldest only.", "Nothing: the next snapshot decides."},
 	{ReasonLocalStart, "Slurm expects to start the job on-prem sooner than a node in the cloud would boot.", "Nothing."},
 	{ReasonShort, "The job is expected to be over sooner than the boot that it would cost, and no idle node in the cloud can take it.", "Nothing."},
-	{ReasonClusterNodes, "The cluster has as many nodes in the cloud as the policy allows in all.", "Raise maxNodes at the top of the policy, or wait."},
+	{ReasonClusterNodes, "The cluster has as many nodes in the cloud as the policy allows in all, or jobs that wait for another nodearray need those that are left.", "Raise maxNodes at the top of the policy, or wait."},
 	{ReasonAccountNodes, "The account has as many nodes in the cloud as the policy allows it.", "Raise the account's maxNodes in the policy, or wait."},
 	{ReasonUserNodes, "The user has as many nodes in the cloud as the policy allows one.", "Raise the user's maxNodes in the policy, or wait."},
 	{ReasonStep, "The nodearray grows or shrinks by the policy's step at most, within each interval.", "Nothing. Raise stepUp or stepDown to go faster."},

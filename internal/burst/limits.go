@@ -45,18 +45,26 @@ func (u *usage) add(user, account string, nodes int) {
 	u.accounts[account] += nodes
 }
 
-// allows reports why account or user may not have the nodes beside their own.
-func (u *usage) allows(user, account string, nodes int) blocker {
+// bounds are how many nodes the account and the user may have; 0 for any.
+func (u *usage) bounds(user, account string) (ofAccount, ofUser int) {
 	most, named := u.maxAccounts[account]
 	if !named {
 		most = u.otherAccount
 	}
-	if have := u.accounts[account]; most > 0 && have+nodes > most {
-		return blocker{code: ReasonAccountNodes, format: "account %.40s may have %s and has %d, the job needs %d", args: []any{account, count(most, "node"), have, nodes}}
-	}
+	ofAccount = most
 	if most, named = u.maxUsers[user]; !named {
 		most = u.otherUser
 	}
+	return ofAccount, most
+}
+
+// allows reports why account or user may not have the nodes beside their own.
+func (u *usage) allows(user, account string, nodes int) blocker {
+	most, ofUser := u.bounds(user, account)
+	if have := u.accounts[account]; most > 0 && have+nodes > most {
+		return blocker{code: ReasonAccountNodes, format: "account %.40s may have %s and has %d, the job needs %d", args: []any{account, count(most, "node"), have, nodes}}
+	}
+	most = ofUser
 	if have := u.users[user]; most > 0 && have+nodes > most {
 		return blocker{code: ReasonUserNodes, format: "user %.40s may have %s and has %d, the job needs %d", args: []any{user, count(most, "node"), have, nodes}}
 	}
@@ -66,18 +74,12 @@ func (u *usage) allows(user, account string, nodes int) blocker {
 // left is how many nodes account and user may still have beside their own.
 func (u *usage) left(user, account string) int {
 	left := manyNodes
-	most, named := u.maxAccounts[account]
-	if !named {
-		most = u.otherAccount
+	ofAccount, ofUser := u.bounds(user, account)
+	if ofAccount > 0 {
+		left = ofAccount - u.accounts[account]
 	}
-	if most > 0 {
-		left = min(left, most-u.accounts[account])
-	}
-	if most, named = u.maxUsers[user]; !named {
-		most = u.otherUser
-	}
-	if most > 0 {
-		left = min(left, most-u.users[user])
+	if ofUser > 0 {
+		left = min(left, ofUser-u.users[user])
 	}
 	return max(left, 0)
 }
