@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/binary"
+	"strings"
 	"testing"
 )
 
@@ -33,6 +36,37 @@ func TestRunsThatAreTooManyOrTooLongAreRefused(t *testing.T) {
 		names, err := readRuns(tc.stored)
 		if tc.names < 0 && err == nil || tc.names >= 0 && (err != nil || len(names) != tc.names) {
 			t.Errorf("%s: %d names, %v; want %d", name, len(names), err, tc.names)
+		}
+	}
+}
+
+// Some thousand bytes may unpack to any number. A frame that unpacks to more than a
+// commit can hold is refused before it is read as names, and so is its history.
+func TestAFrameThatUnpacksToTooMuchIsRefused(t *testing.T) {
+	for unpacked, refused := range map[int]bool{maxInflated: false, maxInflated + 1: true, 16 * maxInflated: true} {
+		// One name: its length in four bytes or five, no number, one run.
+		length := unpacked - len(binary.AppendUvarint(nil, uint64(unpacked))) - 4
+		runs := binary.AppendUvarint(nil, uint64(length))
+		runs = append(runs, strings.Repeat("x", length)...)
+		runs = append(runs, 0, 1, 0, 0)
+		if len(runs) != unpacked {
+			t.Fatalf("made %d bytes, want %d", len(runs), unpacked)
+		}
+		var packed bytes.Buffer
+		w, err := flate.NewWriter(&packed, flate.BestCompression)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(runs); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		frames := binary.AppendUvarint(binary.AppendVarint(nil, 10), uint64(packed.Len()))
+		c := Changes{Since: 9, Until: 10, frames: append(frames, packed.Bytes()...)}
+		if nodes, known := c.After(9, 10); known == refused || !refused && len(nodes) != 1 {
+			t.Errorf("%d bytes in %d: %d names, known %t", unpacked, packed.Len(), len(nodes), known)
 		}
 	}
 }
