@@ -32,7 +32,7 @@ func (o *overflow) leave(g *Group, record CloudJob) Reason {
 	o.free(record)
 	record.RevokedAt, record.TakenBackAt, record.Committed = o.now, o.now, 0
 	record.ArrayBack = wholeArray(record.ID) != record.ID && !o.listed[wholeArray(record.ID)]
-	record.Home = o.home(g)
+	record.Home, record.Nodes = o.home(g), max(g.Nodes, 1)
 	o.keep(record)
 	o.noteBack(o.acted[record.ID])
 	return o.takenBack(g, record.ID)
@@ -48,7 +48,16 @@ func (o *overflow) takenBack(g *Group, job string) Reason {
 	if !back || g.OldestSubmit.After(o.memory.Jobs[i].TakenBackAt) {
 		return Reason{}
 	}
-	return because(ReasonTakenBack, "its owner or an admin took it back from %s", o.memory.Jobs[i].Nodearray)
+	return o.memory.Jobs[i].WhyRevoked()
+}
+
+// WhyRevoked says why a job was revoked whose owner took it back, whenever that
+// was. It is empty for others: their commands say why.
+func (j CloudJob) WhyRevoked() Reason {
+	if j.TakenBackAt.IsZero() {
+		return Reason{}
+	}
+	return because(ReasonTakenBack, "its owner or an admin took it back from %s", j.Nodearray)
 }
 
 // setAside takes jobs out of the fresh ones about which Slurm has to answer

@@ -73,6 +73,7 @@ func Decide(now time.Time, p Policy, f Facts) Plan {
 	}
 	o.run()
 	d.plan.Warnings = d.till.warnings(&d.memory)
+	o.warnMissing()
 	for _, a := range d.ranked {
 		a.census()
 	}

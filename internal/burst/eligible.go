@@ -87,7 +87,8 @@ func (o *overflow) takes(a *arrayDecision, g *Group) blocker {
 	}
 	switch {
 	case p == nil:
-		return refused("Slurm does not list partition %s", a.policy.Partition)
+		why := lackedBySlurm(a.policy.Partition)
+		return blocker{code: why.Code, told: why}
 	case a.policy.Gated:
 		return blocker{code: ReasonGate, format: "the gate of %s is closed", args: []any{a.policy.Name}}
 	case !p.Up:

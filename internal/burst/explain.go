@@ -164,6 +164,10 @@ var explanations = []Explanation{
 	},
 	{ReasonRuleFailed, "The rule's expression could not be judged for the job, or cost more than it may. That counts as no.", "Simplify the expression under `when`, or look for a division by zero in it."},
 	{
+		ReasonPartitionMissing, "The policy names a partition that Slurm does not have: it was renamed or removed there. Jobs that were released to it are judged anew, and the first look of each day that misses it is among the failures.",
+		"Give the partition its name in the policy, or in slurm.conf.",
+	},
+	{
 		ReasonPartitionRefuses, "The cloud's partition would not start the job: its State, MaxTime, MaxNodes, AllowAccounts, AllowQos or AllowGroups. Slurm would accept the release and then hide why the job waits on-prem.",
 		"Change the partition in slurm.conf if such jobs are welcome there.",
 	},

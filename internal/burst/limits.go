@@ -117,7 +117,7 @@ func (o *overflow) place(j *judgement, failed *CloudJob) (*arrayDecision, Reason
 // structural reports whether a reason will last until somebody changes the job
 // or the policy.
 func structural(code Code) bool {
-	return slices.Contains([]Code{ReasonPartitionRefuses, ReasonDoesNotFit, ReasonPlacementGroup, ReasonJobCost, ReasonShort}, code)
+	return slices.Contains([]Code{ReasonPartitionRefuses, ReasonPartitionMissing, ReasonDoesNotFit, ReasonPlacementGroup, ReasonJobCost, ReasonShort}, code)
 }
 
 // obstacle gives the first thing that keeps one job of the group from the

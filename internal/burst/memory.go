@@ -16,6 +16,9 @@ type Memory struct {
 	Seen Position `json:"seen,omitzero"`
 	// Jobs are those that were released, or that hold cloud nodes, by ID.
 	Jobs []CloudJob `json:"jobs,omitempty"`
+	// Unseen are released jobs of which a snapshot that does not name all jobs
+	// no longer tells, by ID.
+	Unseen []UnseenJob `json:"unseen,omitempty"`
 	// Breakers are the failure memory, by Nodearray.
 	Breakers []Breaker `json:"breakers,omitempty"`
 	// Gated are the partitions that we closed, sorted.
@@ -26,7 +29,8 @@ type Memory struct {
 	Books []Book `json:"books,omitempty"`
 	// Meters are what each nodearray's nodes were doing, by Nodearray.
 	Meters []Meter `json:"meters,omitempty"`
-	// Warned are the soft limits that were told, by budget.
+	// Warned are the soft limits that were told, by budget, and the partitions
+	// that Slurm lacks.
 	Warned []Warned `json:"warned,omitempty"`
 	// Runs are how much of their limit jobs used, by account and user.
 	Runs []RunRatio `json:"runs,omitempty"`
@@ -52,6 +56,7 @@ func (m Memory) clone() Memory {
 		j.Home, home = cloneOnto(home, j.Home)
 		j.Tried, tried = cloneOnto(tried, j.Tried)
 	}
+	m.Unseen = slices.Clone(m.Unseen)
 	m.Breakers = slices.Clone(m.Breakers)
 	m.Steps = slices.Clone(m.Steps)
 	m.Books = slices.Clone(m.Books)
@@ -113,6 +118,17 @@ type CloudJob struct {
 	Shadow bool `json:"shadow,omitempty"`
 }
 
+// UnseenJob is a released job that Slurm showed with the cloud in its list and
+// that no snapshot names any more. It started on-prem, was cancelled, or waits
+// unnamed since its owner took it back: only that last one is ever named again.
+type UnseenJob struct {
+	ID        string        `json:"id"`
+	Nodearray NodearrayName `json:"nodearray"`
+	// ListedIn is the partition that its list named, At when it was missed.
+	ListedIn string    `json:"listedIn"`
+	At       time.Time `json:"at"`
+}
+
 // Breaker is the failure memory of one nodearray and machine type. It is open
 // until OpenUntil, then lets one job through, and closes when a node joins.
 type Breaker struct {
@@ -163,7 +179,8 @@ type Meter struct {
 	Idle      int           `json:"idle,omitempty"`
 }
 
-// Warned is a soft limit that was passed and told, once per period.
+// Warned is a soft limit that was passed, or a partition that Slurm lacks, and
+// was told, once per period.
 type Warned struct {
 	Scope  Scope     `json:"scope"`
 	Name   string    `json:"name,omitempty"`

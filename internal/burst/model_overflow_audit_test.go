@@ -277,7 +277,7 @@ func (a *auditor) spent(m Memory, b Budget) (sum Money) {
 
 // leavesBack: a job that its user took back after a snapshot had shown that its
 // release arrived is not released again.
-func (a *auditor) leavesBack(f Facts, plan Plan, next Facts) error {
+func (a *auditor) leavesBack(f Facts, plan Plan, _ Facts) error {
 	lists := map[string][]string{} // of the jobs that the snapshot names
 	for _, g := range f.Groups {
 		for _, id := range g.Jobs {
@@ -299,11 +299,6 @@ func (a *auditor) leavesBack(f Facts, plan Plan, next Facts) error {
 			case c.Kind == ReleaseJobs, c.Kind == RevokeJobs:
 				delete(a.arrived, id)
 			}
-		}
-	}
-	for id := range a.arrived {
-		if !slices.ContainsFunc(next.Memory.Jobs, func(r CloudJob) bool { return r.ID == id }) {
-			delete(a.arrived, id)
 		}
 	}
 	return nil

@@ -76,7 +76,7 @@ func TestTheOverflowModelKeepsEveryPromise(t *testing.T) {
 }
 
 // rare are reasons that a few hundred clusters need not meet.
-var rare = []Code{ReasonVanished, ReasonOldGeneration, ReasonVMMissing, ReasonDown, ReasonStale, ReasonRevoked, ReasonMoved, ReasonTakenBack}
+var rare = []Code{ReasonVanished, ReasonOldGeneration, ReasonVMMissing, ReasonDown, ReasonStale, ReasonRevoked, ReasonMoved, ReasonPartitionMissing}
 
 // overflowSum is what happened in many clusters.
 type overflowSum struct {

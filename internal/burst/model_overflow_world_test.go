@@ -123,6 +123,7 @@ func (c *burstCluster) tick() {
 		c.turns++
 	}
 	c.users()
+	c.regrets()
 	for _, j := range c.jobs {
 		c.leaves(j)
 	}
@@ -194,6 +195,25 @@ func (c *burstCluster) users() {
 		j.size = min(j.size, c.local)
 		c.turns++
 	}
+}
+
+// regrets lets a user take back a job that waits with the cloud in its list.
+func (c *burstCluster) regrets() {
+	if !c.chance(40) {
+		return
+	}
+	var listed []*burstJob
+	for _, j := range c.jobs {
+		if j.waits(c.now) && len(j.parts) == 2 {
+			listed = append(listed, j)
+		}
+	}
+	if len(listed) == 0 {
+		return
+	}
+	j := listed[c.IntN(len(listed))]
+	j.parts, j.took, j.size = []string{"local"}, c.now, min(j.size, c.local)
+	c.turns++
 }
 
 func (c *burstCluster) cancel(j *burstJob) {

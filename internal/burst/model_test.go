@@ -89,7 +89,7 @@ var elsewhere = []Code{
 // on-prem in these clusters.
 var ofWaitingJobs = []Code{
 	ReasonBudgetHard, ReasonBudgetMedium, ReasonBudgetSoft, ReasonSlurmReason, ReasonNotEvaluated, ReasonLocalDown, ReasonNodeList,
-	ReasonRuleSaysNo, ReasonRuleFailed, ReasonPartitionRefuses, ReasonDoesNotFit, ReasonPlacementGroup, ReasonWaiting, ReasonReleasing,
+	ReasonRuleSaysNo, ReasonRuleFailed, ReasonPartitionRefuses, ReasonPartitionMissing, ReasonDoesNotFit, ReasonPlacementGroup, ReasonWaiting, ReasonReleasing,
 	ReasonLocalStart, ReasonShort, ReasonClusterNodes, ReasonAccountNodes, ReasonUserNodes, ReasonStep, ReasonCooldown, ReasonWindow,
 	ReasonGate, ReasonJobCost, ReasonInCloud, ReasonReleased, ReasonMoved, ReasonRevoked, ReasonTakenBack, ReasonShadow,
 }

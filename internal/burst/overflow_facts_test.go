@@ -73,6 +73,11 @@ func (s *situation) readJobFact(t *testing.T, words []string) bool {
 			}
 		}
 		f.Local = append(f.Local, l)
+	case "removed":
+		if s.removed == nil {
+			s.removed = map[string]bool{}
+		}
+		s.removed[words[1]] = true
 	case "partition":
 		f.Partitions = append(f.Partitions, readPartition(t, words))
 	case "sent":
@@ -182,7 +187,7 @@ func (s *situation) readSent(t *testing.T, words []string) JobCommand {
 	return c
 }
 
-// readMemory reads: job ID NODEARRAY key=value…, step NODEARRAY …, noticed JOB
+// readMemory reads: job ID NODEARRAY key=value…, unseen ID NODEARRAY at=D, step NODEARRAY …, noticed JOB
 // CODE, notices N from=D, gated PARTITION, breaker NODEARRAY key=value…, warned
 // SCOPE PERIOD.
 func (s *situation) readMemory(t *testing.T, words []string) {
@@ -191,6 +196,8 @@ func (s *situation) readMemory(t *testing.T, words []string) {
 	switch words[1] {
 	case "job":
 		m.Jobs = append(m.Jobs, s.readRecord(t, words[2:]))
+	case "unseen":
+		m.Unseen = append(m.Unseen, UnseenJob{ID: words[2], Nodearray: NodearrayName(words[3]), ListedIn: words[3], At: s.at(t, strings.TrimPrefix(words[4], "at="))})
 	case "step":
 		st := StepMemory{Nodearray: NodearrayName(words[2])}
 		for key, value := range pairs(t, words[3:]) {
@@ -213,7 +220,11 @@ func (s *situation) readMemory(t *testing.T, words []string) {
 	case "breaker":
 		m.Breakers = append(m.Breakers, s.readBreaker(t, words))
 	case "warned":
-		m.Warned = append(m.Warned, Warned{Scope(words[2]), "", Period(words[3]), periodStart(Period(words[3]), s.now, s.policy.Zone)})
+		name := ""
+		if len(words) > 4 {
+			name = words[4]
+		}
+		m.Warned = append(m.Warned, Warned{Scope(words[2]), name, Period(words[3]), periodStart(Period(words[3]), s.now, s.policy.Zone)})
 	case "noticed":
 		m.Noticed = append(m.Noticed, Noticed{words[2], Code(words[3])})
 	case "notices":

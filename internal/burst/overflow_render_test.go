@@ -55,6 +55,16 @@ func renderOverflow(now time.Time, before Memory, p Plan) string {
 			fmt.Fprintf(&b, "forget job %s\n", j.ID)
 		}
 	}
+	for _, x := range p.Memory.Unseen {
+		if !slices.Contains(before.Unseen, x) {
+			fmt.Fprintf(&b, "remember unseen %s %s at=%s\n", x.ID, x.Nodearray, after(x.At))
+		}
+	}
+	for _, x := range before.Unseen {
+		if !slices.ContainsFunc(p.Memory.Unseen, func(n UnseenJob) bool { return n.ID == x.ID }) {
+			fmt.Fprintf(&b, "forget unseen %s\n", x.ID)
+		}
+	}
 	for _, x := range p.Memory.Breakers {
 		if !slices.Contains(before.Breakers, x) {
 			fmt.Fprintf(&b, "remember breaker %s failures=%d until=%s\n", x.Nodearray, x.Failures, after(x.OpenUntil))

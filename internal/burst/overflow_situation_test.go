@@ -18,9 +18,9 @@ import (
 //	-- facts --   group KEY PARTITIONS key=value… (jobs=1,2; waited=D; count=N)
 //	              running ID NODEARRAY nodes=N … | ended ID at=D requeued=yes
 //	              finished USER ACCOUNT jobs=N run=D limit=D
-//	              local NAME nodes=N idle=N down=N | partition NAME key=value…
+//	              local NAME nodes=N idle=N down=N | partition NAME key=value… | removed PARTITION
 //	              sent KIND jobs=1,2 expires=D | partition=P
-//	              memory job|step|noticed|notices|gated|breaker|warned …
+//	              memory job|unseen|step|noticed|notices|gated|breaker|warned …
 
 // readPolicyLine reads a line that is no nodearray's.
 func (s *situation) readPolicyLine(t *testing.T, words []string) bool {

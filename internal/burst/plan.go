@@ -21,7 +21,7 @@ type Plan struct {
 	Status bool
 	// Verdicts say what became of each group of waiting jobs, in their order.
 	Verdicts []Verdict
-	// Warnings are soft limits that were just passed.
+	// Warnings are what an admin has to know of, each told once in its period.
 	Warnings []Warning
 	// Withheld are the effects that shadow mode kept from happening.
 	Withheld []Reason
@@ -107,7 +107,8 @@ type Verdict struct {
 	Reason Reason
 }
 
-// Warning is a budget whose soft limit was passed.
+// Warning is a budget whose soft limit was passed, or, without a budget, a
+// partition of the policy that Slurm does not have.
 type Warning struct {
 	Budget Budget
 	Used   Money

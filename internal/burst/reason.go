@@ -61,6 +61,7 @@ const (
 	ReasonRuleSaysNo       Code = "rule_says_no"
 	ReasonRuleFailed       Code = "rule_failed"
 	ReasonPartitionRefuses Code = "partition_refuses"
+	ReasonPartitionMissing Code = "partition_missing"
 	ReasonDoesNotFit       Code = "does_not_fit"
 	ReasonPlacementGroup   Code = "limit_placement_group"
 	ReasonWaiting          Code = "waiting_rule"

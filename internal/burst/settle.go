@@ -37,6 +37,7 @@ type advancing struct {
 
 	arrays map[NodearrayName]*Nodearray
 	index  map[string]int // of memory.Jobs
+	unseen unseenJobs
 	// known tells what the snapshot says of each job.
 	known []sighting
 }
@@ -71,12 +72,14 @@ func (a *advancing) takeIn() {
 	for i := range a.facts.Running {
 		a.run(&a.facts.Running[i])
 	}
+	a.unseen = newUnseen(a.memory.Unseen)
 	hidden := a.lookAtGroups()
 	for i := range a.known {
 		if a.known[i] == jobUnseen {
 			a.miss(i, hidden)
 		}
 	}
+	a.memory.Unseen = a.unseen.keep(a.facts.Cut || len(hidden.any) > 0)
 	a.keepJobs()
 }
 
@@ -231,6 +234,7 @@ func (a *advancing) lookAtGroups() hiding {
 	for g := range a.facts.Groups {
 		group := &a.facts.Groups[g]
 		for _, id := range group.Jobs {
+			a.seeAgain(id, group)
 			if i, known := sought[id]; known && a.known[i] == jobUnseen {
 				a.seeWaiting(i, group)
 			}
@@ -306,6 +310,9 @@ func (a *advancing) miss(i int, hidden hiding) {
 	case a.facts.Snapshot.After(j.MissingAt):
 		a.settle(j, a.endUnseen(j))
 		a.known[i] = jobGone
+		if released := len(j.Home) > 0 && j.ListedIn != "" && (j.RevokedAt.IsZero() || !j.TakenBackAt.IsZero()); released {
+			a.unseen.add(UnseenJob{ID: j.ID, Nodearray: j.Nodearray, ListedIn: j.ListedIn, At: a.now.UTC()})
+		}
 	}
 }
 

@@ -396,7 +396,7 @@ func TestAListOfACloneIsItsOwn(t *testing.T) {
 	m := Memory{
 		Jobs:     []CloudJob{{ID: "1", Home: []string{"a"}, Tried: []NodearrayName{"x"}}, {ID: "2", Home: []string{"b", "c"}, Tried: []NodearrayName{"y"}}, {ID: "3"}},
 		Breakers: []Breaker{{Failures: 1}}, Steps: []StepMemory{{Up: 1}}, Books: []Book{{Settled: 1}}, Meters: []Meter{{Idle: 1}},
-		Warned: []Warned{{Name: "w"}}, Runs: []RunRatio{{Jobs: 1}}, Noticed: []Noticed{{Job: "1"}},
+		Unseen: []UnseenJob{{ID: "u"}}, Warned: []Warned{{Name: "w"}}, Runs: []RunRatio{{Jobs: 1}}, Noticed: []Noticed{{Job: "1"}},
 	}
 	c, again := m.clone(), m.clone()
 	if diff := cmp.Diff(m, c); diff != "" {
@@ -409,6 +409,7 @@ func TestAListOfACloneIsItsOwn(t *testing.T) {
 	}
 	c.Jobs[1].Home[0], c.Jobs[1].Tried[0], c.Jobs[2].ID = "z", "z", "z"
 	c.Breakers[0].Failures, c.Steps[0].Up, c.Books[0].Settled, c.Meters[0].Idle = 9, 9, 9, 9
+	c.Unseen[0].ID = "z"
 	c.Warned[0].Name, c.Runs[0].Jobs, c.Noticed[0].Job = "z", 9, "z"
 	if diff := cmp.Diff(again, m); diff != "" {
 		t.Errorf("the original changed:\n%s", diff)

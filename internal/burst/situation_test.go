@@ -17,6 +17,8 @@ type situation struct {
 	policy Policy
 	facts  Facts
 	plan   string
+	// removed are the partitions that Slurm does not have.
+	removed map[string]bool
 }
 
 // parseSituation reads
@@ -207,9 +209,16 @@ func (s *situation) fillUp() {
 			s.facts.Nodearrays = append(s.facts.Nodearrays, NodearrayFacts{Name: array.Name})
 		}
 	}
+	var partitions []string
 	for _, array := range s.policy.Nodearrays {
-		if !slices.ContainsFunc(s.facts.Partitions, func(p Partition) bool { return p.Name == array.Partition }) {
-			s.facts.Partitions = append(s.facts.Partitions, Partition{Name: array.Partition, Up: true})
+		partitions = append(partitions, array.Partition)
+	}
+	for _, rule := range s.policy.Overflow {
+		partitions = append(partitions, rule.Partition)
+	}
+	for _, name := range partitions {
+		if !s.removed[name] && !slices.ContainsFunc(s.facts.Partitions, func(p Partition) bool { return p.Name == name }) {
+			s.facts.Partitions = append(s.facts.Partitions, Partition{Name: name, Up: true})
 		}
 	}
 	s.facts.Nodes = slices.DeleteFunc(s.facts.Nodes, func(n Node) bool { return n.Slurm == SlurmUnknown && n.Supply == SupplyUnknown })

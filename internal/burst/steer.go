@@ -33,6 +33,9 @@ func (o *overflow) steerJob(j *judgement, job string) (Reason, NodearrayName) {
 	if o.policy.Shadow {
 		return because(ReasonShadow, "shadow mode: the job was released to %s before", record.Nodearray), record.Nodearray
 	}
+	if why := o.renamed(record); why.Code != "" {
+		return o.loseList(j, job, record, why), record.Nodearray
+	}
 	if len(record.Home) > 0 && record.ListedIn != "" && !slices.Contains(j.group.Partitions, record.ListedIn) {
 		return o.leave(j.group, record), record.Nodearray
 	}

@@ -237,7 +237,10 @@ func (p *pass) jobRows(now time.Time, before, after burst.Memory, plan burst.Pla
 		if j.RevokedAt.IsZero() && len(j.Home) > 0 && (!was || !old.RevokedAt.IsZero()) {
 			row.ReleasedAt = now
 		}
-		why := reasons[j.ID]
+		why, commanded := reasons[j.ID]
+		if !commanded {
+			why = j.WhyRevoked()
+		}
 		row.ReasonCode, row.Reason = string(why.Code), why.Text
 		if told[j.ID] {
 			row.NotedAt = now

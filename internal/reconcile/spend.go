@@ -115,10 +115,13 @@ func (p *pass) money(now time.Time) (today, month map[burst.NodearrayName]burst.
 	return sum(burst.Day), sum(burst.Month)
 }
 
-// warn records the soft limits that were just passed.
+// warn records what an admin has to know of.
 func (p *pass) warn(now time.Time, plan burst.Plan) {
 	for _, w := range plan.Warnings {
 		f := ledger.Failure{At: now, Source: "app", What: "budget", Code: string(w.Reason.Code), Detail: w.Reason.Text}
+		if w.Budget.Scope == "" {
+			f.What = "policy"
+		}
 		if w.Budget.Scope == burst.ScopeNodearray {
 			f.Nodearray = w.Budget.Name
 		}
