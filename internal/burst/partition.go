@@ -1,8 +1,6 @@
 package burst
 
-import (
-	"slices"
-)
+import "slices"
 
 // warnedPartition is the scope of a warning that was told about a partition.
 const warnedPartition = "partition"
@@ -57,9 +55,9 @@ func (o *overflow) renamed(record CloudJob) Reason {
 }
 
 // loseList gives back what a released job holds whose partition is gone. The
-// agent is told only where Slurm still shows the partition that the policy names.
+// agent is told only where Slurm still shows a partition of the cloud in its list.
 func (o *overflow) loseList(j *judgement, job string, record CloudJob, why Reason) Reason {
-	if slices.Contains(j.group.Partitions, o.arrays[record.Nodearray].policy.Partition) {
+	if slices.ContainsFunc(j.group.Partitions, func(p string) bool { return o.clouds[p] }) {
 		return o.revoke(j, job, record, why)
 	}
 	o.free(record)

@@ -79,7 +79,10 @@ func (a *advancing) takeIn() {
 			a.miss(i, hidden)
 		}
 	}
-	a.memory.Unseen = a.unseen.keep(a.facts.Cut || len(hidden.any) > 0)
+	if !a.facts.Cut && len(hidden.any) == 0 {
+		a.unseen.forgetUnnamed()
+	}
+	a.memory.Unseen = a.unseen.list()
 	a.keepJobs()
 }
 
@@ -308,11 +311,11 @@ func (a *advancing) miss(i int, hidden hiding) {
 	case j.MissingAt == Position{}:
 		j.MissingAt = a.facts.Snapshot.Position
 	case a.facts.Snapshot.After(j.MissingAt):
+		if j.maybeTakenBack() {
+			a.unseen.jobs[j.ID] = UnseenJob{ID: j.ID, Nodearray: j.Nodearray, ListedIn: j.ListedIn, At: a.now.UTC()}
+		}
 		a.settle(j, a.endUnseen(j))
 		a.known[i] = jobGone
-		if released := len(j.Home) > 0 && j.ListedIn != "" && (j.RevokedAt.IsZero() || !j.TakenBackAt.IsZero()); released {
-			a.unseen.add(UnseenJob{ID: j.ID, Nodearray: j.Nodearray, ListedIn: j.ListedIn, At: a.now.UTC()})
-		}
 	}
 }
 

@@ -2,6 +2,7 @@ package burst
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -24,18 +25,17 @@ func newUnseen(list []UnseenJob) unseenJobs {
 	return u
 }
 
-func (u *unseenJobs) add(j UnseenJob) {
-	u.jobs[j.ID], u.named[j.ID] = j, true // by this very snapshot
+// forgetUnnamed forgets the jobs that a snapshot does not name which names all
+// that wait: they are gone.
+func (u *unseenJobs) forgetUnnamed() {
+	maps.DeleteFunc(u.jobs, func(id string, _ UnseenJob) bool { return !u.named[id] })
 }
 
-// keep gives what has to be remembered. Where the snapshot names all that wait,
-// a job that it does not name is gone.
-func (u *unseenJobs) keep(hides bool) []UnseenJob {
+// list gives what has to be remembered.
+func (u *unseenJobs) list() []UnseenJob {
 	var list []UnseenJob
-	for id, j := range u.jobs {
-		if hides || u.named[id] {
-			list = append(list, j)
-		}
+	for _, j := range u.jobs {
+		list = append(list, j)
 	}
 	if len(list) > maxUnseen {
 		slices.SortFunc(list, func(a, b UnseenJob) int { return cmp.Or(b.At.Compare(a.At), strings.Compare(a.ID, b.ID)) })
@@ -43,6 +43,12 @@ func (u *unseenJobs) keep(hides bool) []UnseenJob {
 	}
 	slices.SortFunc(list, func(a, b UnseenJob) int { return strings.Compare(a.ID, b.ID) })
 	return list
+}
+
+// maybeTakenBack reports whether a job that is missed may wait without the cloud
+// in its list because its owner wished so.
+func (j *CloudJob) maybeTakenBack() bool {
+	return len(j.Home) > 0 && j.ListedIn != "" && j.StartedAt.IsZero() && (j.RevokedAt.IsZero() || !j.TakenBackAt.IsZero())
 }
 
 // seeAgain takes a job in again that was missed and waits: without the cloud in
