@@ -53,15 +53,3 @@ func (o *overflow) renamed(record CloudJob) Reason {
 	}
 	return Reason{}
 }
-
-// loseList gives back what a released job holds whose partition is gone. The
-// agent is told only where Slurm still shows a partition of the cloud in its list.
-func (o *overflow) loseList(j *judgement, job string, record CloudJob, why Reason) Reason {
-	if slices.ContainsFunc(j.group.Partitions, func(p string) bool { return o.clouds[p] }) {
-		return o.revoke(j, job, record, why)
-	}
-	o.free(record)
-	record.RevokedAt, record.Committed = o.now, 0
-	o.keep(record)
-	return why
-}

@@ -34,7 +34,7 @@ func (o *overflow) steerJob(j *judgement, job string) (Reason, NodearrayName) {
 		return because(ReasonShadow, "shadow mode: the job was released to %s before", record.Nodearray), record.Nodearray
 	}
 	if why := o.renamed(record); why.Code != "" {
-		return o.loseList(j, job, record, why), record.Nodearray
+		return o.revoke(j, job, record, why), record.Nodearray
 	}
 	if len(record.Home) > 0 && record.ListedIn != "" && !slices.Contains(j.group.Partitions, record.ListedIn) {
 		return o.leave(j.group, record), record.Nodearray

@@ -82,7 +82,7 @@ func drawBudget(t *rapid.T) Budget {
 // known of partitions to the facts.
 func drawWaiting(t *rapid.T, now time.Time, p Policy, f *Facts) {
 	for i := range p.Nodearrays {
-		if rapid.IntRange(0, 15).Draw(t, "partition unheard of") == 15 {
+		if rapid.IntRange(0, 15).Draw(t, "partition unheard of") == 11 {
 			continue
 		}
 		q := Partition{Name: p.Nodearrays[i].Partition, Up: rapid.IntRange(0, 9).Draw(t, "is up") < 9}

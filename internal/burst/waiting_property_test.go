@@ -217,7 +217,7 @@ func TestACrowdIsHeldToTheInvariants(t *testing.T) {
 			f.obey(plan.Commands)
 		}
 	})
-	if released < oneIn(2) || moved < oneIn(400) || revoked < oneIn(10) {
+	if released < oneIn(2) || moved < oneIn(1000) || revoked < oneIn(10) {
 		t.Errorf("only %d jobs were released, %d moved and %d revoked", released, moved, revoked)
 	}
 }
