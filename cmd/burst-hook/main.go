@@ -116,6 +116,9 @@ func run(args []string, getenv func(string) string, stderr io.Writer) int {
 	}
 	if _, err := spool.Write(dir, record); err != nil {
 		fmt.Fprintf(stderr, "burst-hook: %s of %s is lost: %v\n", c.kind, bounded(c.hostlist), err)
+		if errors.Is(err, os.ErrNotExist) {
+			fmt.Fprintf(stderr, "burst-hook: hint: make this directory, or write the path of the one that burst-agent reads (its setting BURST_SPOOL) into the file %s beside slurm.conf\n", spoolFile)
+		}
 		return exitFailed
 	}
 	if err := spool.Poke(dir); err != nil {

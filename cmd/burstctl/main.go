@@ -22,6 +22,20 @@ func main() {
 	os.Exit(run(os.Args[1:], openStore, os.Stdout, os.Stderr))
 }
 
+// Exit codes, which scripts may rely on.
+const (
+	exitOK = 0
+	// exitFailed is every failure: of the command line, the tables or a policy.
+	exitFailed = 1
+)
+
+// about is the part of --help that scripts rely on; README.md repeats it.
+const about = `See and steer slurmburst: what runs, what is held and why.
+
+Exit codes: 0 when it is done, 1 when it is not: a wrong command line, tables
+that cannot be read, or a policy that is refused. Why, and often a hint, is on
+standard error, on lines that begin with "burstctl: ".`
+
 // run carries out a command line and gives the exit code.
 func run(args []string, open func() (store, error), stdout, stderr io.Writer) int {
 	cmd := newCommand(open)
@@ -30,7 +44,7 @@ func run(args []string, open func() (store, error), stdout, stderr io.Writer) in
 	cmd.SetErr(stderr)
 	chosen, err := cmd.ExecuteC()
 	if err == nil {
-		return 0
+		return exitOK
 	}
 	fmt.Fprintf(stderr, "burstctl: error: %v\n", err)
 	hint := hintFor(err)
@@ -40,7 +54,7 @@ func run(args []string, open func() (store, error), stdout, stderr io.Writer) in
 	if hint != "" {
 		fmt.Fprintf(stderr, "burstctl: hint: %s\n", hint)
 	}
-	return 1
+	return exitFailed
 }
 
 // openStore opens the tables that the environment names.
@@ -95,7 +109,7 @@ func version() string {
 func newCommand(open func() (store, error)) *cobra.Command {
 	c := &ctl{open: open}
 	root := &cobra.Command{
-		Use: "burstctl", Short: "See and steer slurmburst", Version: version(),
+		Use: "burstctl", Short: "See and steer slurmburst", Long: about, Version: version(),
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON, one object per line")
