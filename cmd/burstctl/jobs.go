@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/slurmburst/slurmburst/internal/burst"
 	"github.com/slurmburst/slurmburst/internal/ledger"
 )
 
@@ -31,12 +30,12 @@ func (c *ctl) jobsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return show(c, cmd.OutOrStdout(), jobs, "JOB JOBS STATE NODEARRAY USER ACCOUNT COST REASON", func(j ledger.Job) []any {
+			return show(c, cmd.OutOrStdout(), pricedJobs(jobs), "JOB JOBS STATE NODEARRAY USER ACCOUNT COST REASON", func(j pricedJob) []any {
 				id := j.ID
 				if j.Group {
 					id = "group " + id
 				}
-				return []any{id, j.Count, j.State, dash(j.Nodearray), dash(j.User), dash(j.Account), burst.Money(j.Cost), dash(j.Reason)}
+				return []any{id, j.Count, j.State, dash(j.Nodearray), dash(j.User), dash(j.Account), moneyText(j.Cost), dash(j.Reason)}
 			})
 		},
 	}
@@ -67,9 +66,9 @@ func (c *ctl) spendCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return show(c, cmd.OutOrStdout(), rows, "MONTH ACCOUNT NODEARRAY COMMITTED ACCRUED BOOT-WASTE IDLE-WASTE NODE-HOURS JOBS", func(x ledger.Spend) []any {
+			return show(c, cmd.OutOrStdout(), pricedSpend(rows), "MONTH ACCOUNT NODEARRAY COMMITTED ACCRUED BOOT-WASTE IDLE-WASTE NODE-HOURS JOBS", func(x pricedMonth) []any {
 				return []any{
-					x.Month, dash(x.Account), x.Nodearray, burst.Money(x.Committed), burst.Money(x.Accrued), burst.Money(x.BootWaste), burst.Money(x.IdleWaste),
+					x.Month, dash(x.Account), x.Nodearray, moneyText(x.Committed), moneyText(x.Accrued), moneyText(x.BootWaste), moneyText(x.IdleWaste),
 					fmt.Sprintf("%.1f", float64(x.NodeSeconds)/3600), x.Jobs,
 				}
 			})

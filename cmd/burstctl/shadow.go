@@ -39,8 +39,11 @@ type purchase struct {
 	// jobs could have used. Unlimited counts the jobs without a limit, which
 	// have no node-hours.
 	NodeHours float64 `json:"nodeHours"`
-	// Money is in millionths of the currency's unit, as in the tables.
-	Money     burst.Money `json:"money"`
+	// Money is in millionths of the currency's unit, as in the tables. Unpriced
+	// counts the jobs that it leaves out, because their nodearray had no price;
+	// Money is absent where that is all of them.
+	Money     burst.Money `json:"money,omitzero"`
+	Unpriced  int         `json:"unpriced,omitempty"`
 	Unlimited int         `json:"unlimited,omitempty"`
 }
 
@@ -48,9 +51,23 @@ func (p *purchase) add(job ledger.Job) {
 	p.Jobs++
 	p.NodeHours += float64(job.NodeCount) * float64(job.LimitSeconds) / 3600
 	p.Money += burst.Money(job.Cost)
+	if !hasPrice(job) {
+		p.Unpriced++
+	}
 	if job.LimitSeconds == 0 {
 		p.Unlimited++
 	}
+}
+
+// money says what is known of the sum.
+func (p *purchase) money() string {
+	switch {
+	case p.Unpriced == 0:
+		return p.Money.String()
+	case p.Unpriced == p.Jobs:
+		return unknown
+	}
+	return fmt.Sprintf("%s and what %d without a price cost", p.Money, p.Unpriced)
 }
 
 type heldFor struct {
@@ -146,9 +163,9 @@ func (c *ctl) printShadow(out io.Writer, r shadowReport) error {
 		jobs = fmt.Sprintf("%d jobs", r.Jobs)
 	}
 	fmt.Fprintf(out, "%s since %s: %s would have been released, for at most %.1f node-hours and %s\n",
-		r.Cluster, r.Since.Local().Format(time.DateTime), jobs, r.NodeHours, r.Money)
+		r.Cluster, r.Since.Local().Format(time.DateTime), jobs, r.NodeHours, r.money())
 	line := func(p purchase) []any {
-		return []any{p.Name, p.Jobs, fmt.Sprintf("%.1f", p.NodeHours), p.Money}
+		return []any{p.Name, p.Jobs, fmt.Sprintf("%.1f", p.NodeHours), p.money()}
 	}
 	if err := show(c, out, r.Nodearrays, "NODEARRAY JOBS NODE-HOURS MONEY", line); err != nil {
 		return err
