@@ -174,7 +174,9 @@ func (j judge) releases() error {
 		taken, idle, waiting := j.busyWith(a)
 		promised := max(waiting-idle, 0)
 		all += taken + promised
-		released := slices.DeleteFunc(j.let(a.Name), func(r CloudJob) bool { return len(r.Home) == 0 || j.configuring(r.ID) })
+		released := slices.DeleteFunc(j.let(a.Name), func(r CloudJob) bool {
+			return len(r.Home) == 0 || j.configuring(r.ID) || j.booting(r.ID)
+		})
 		if len(released) == 0 {
 			continue
 		}
@@ -204,6 +206,14 @@ func (j judge) releases() error {
 		return fmt.Errorf("takes or promises %d nodes, the cluster may have %d", all, most)
 	}
 	return nil
+}
+
+// booting reports whether a node comes up for the job: Slurm has let it go, even
+// where its queue, which is read at another moment, has it wait.
+func (j judge) booting(job string) bool {
+	return slices.ContainsFunc(j.facts.Nodes, func(n Node) bool {
+		return n.Slurm == PoweringUp && slices.ContainsFunc(n.Jobs, func(b BootJob) bool { return b.ID == job })
+	})
 }
 
 func (j judge) configuring(job string) bool {

@@ -225,7 +225,7 @@ func (a *advancing) lookAtGroups() hiding {
 	// Groups name up to 100,000 jobs, of which few are known: look among few.
 	sought, arrays := map[string]int{}, map[string][]int{}
 	for i, seen := range a.known {
-		if seen != jobUnseen {
+		if seen != jobUnseen && seen != jobWaiting { // one that was requeued waits, and its list has to be read
 			continue
 		}
 		j := &a.memory.Jobs[i]
@@ -238,7 +238,8 @@ func (a *advancing) lookAtGroups() hiding {
 		group := &a.facts.Groups[g]
 		for _, id := range group.Jobs {
 			a.seeAgain(id, group)
-			if i, known := sought[id]; known && a.known[i] == jobUnseen {
+			if i, known := sought[id]; known {
+				delete(sought, id) // named twice, it counts where it is named first
 				a.seeWaiting(i, group)
 			}
 			if len(arrays) == 0 {
@@ -267,7 +268,6 @@ func (a *advancing) seeWaiting(i int, group *Group) {
 	if !j.StartedAt.IsZero() {
 		a.settle(j, a.endUnseen(j))
 		a.wait(i)
-		return
 	}
 	j.MissingAt = Position{}
 	a.known[i] = jobWaiting
@@ -279,7 +279,11 @@ func (a *advancing) seeWaiting(i int, group *Group) {
 		return
 	}
 	j.Listed = true
-	if !j.Shadow && a.facts.Snapshot.AsOf.After(j.CommittedAt) {
+	released := j.CommittedAt
+	if i < len(a.facts.Memory.Jobs) { // a requeue renews that time and releases nothing
+		released = a.facts.Memory.Jobs[i].CommittedAt
+	}
+	if !j.Shadow && a.facts.Snapshot.AsOf.After(released) {
 		j.ListedIn = array.Partition
 	}
 }

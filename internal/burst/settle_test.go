@@ -163,7 +163,14 @@ var advances = []struct {
 	{
 		name: "a job that waits again was requeued, whether that was told or not",
 		was:  []CloudJob{released(begun(time.Hour))}, facts: Facts{Groups: queued(1, "local", "htc-part")},
-		want: []CloudJob{released(renewed)}, paid: 4 * unit,
+		want: []CloudJob{released(renewed, listed)}, paid: 4 * unit,
+	},
+	{
+		name: "a job of whose requeue is told has its list read at once, for its owner may shorten it next",
+		was:  []CloudJob{released(begun(time.Hour))}, facts: Facts{
+			Groups: queued(1, "local", "htc-part"), Ended: []EndedJob{{ID: "7", EndedAt: origin, Requeued: true}},
+		},
+		want: []CloudJob{released(renewed, listed)}, paid: 4 * unit,
 	},
 	{
 		name: "a job that started anew between two snapshots pays both runs",
