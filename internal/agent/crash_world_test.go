@@ -104,6 +104,9 @@ func (w *crashWorld) come(host string, number int) {
 	w.mu.Lock()
 	p := w.living[host]
 	w.mu.Unlock()
+	if p == nil {
+		return // an agent of another test's, beside this world
+	}
 	if p.awake() != nil {
 		runtime.Goexit()
 	}
