@@ -23,9 +23,6 @@ func measured(t *testing.T, b *bench, times int) map[string]float64 {
 	}
 	found := ratios(b.results)
 	maps.DeleteFunc(found, func(key string, _ float64) bool { return !strings.HasSuffix(key, "_cpu") })
-	if len(found) != 2 {
-		t.Fatalf("ratios of CPU time: %v, want decide_cpu and hook_cpu", found)
-	}
 	return found
 }
 
